@@ -1,0 +1,16 @@
+"""The two ways a run can end without a result, and the exit code of each.
+
+Every message is one sentence: what was expected, what was found, what to do.
+"""
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used (exit code 2): file, geometry, scan, setting or mask."""
+
+
+class ComputationError(RuntimeError):
+    """The input was fine but the computation has no honest result (exit code 1).
+
+    Raised for fits that died, solves that did not converge, covariances that are not positive
+    definite. A number that did not converge is never returned in its place.
+    """
