@@ -1,0 +1,41 @@
+# make demo   reconstruct the example scan            make test   the whole test suite
+# make venv   the set-up alone                        make clean  remove the set-up and the runs
+# Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.
+
+# Idle OpenMP threads sleep: where cores are shared, small convolutions are up to 30 times faster.
+export OMP_WAIT_POLICY = PASSIVE
+
+PYTHON ?= python3
+# Where the CPU build of torch is looked for first; PyPI is the fall-back.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: venv demo test clean
+
+venv: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "pdip needs Python 3.11 or newer, but '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1); name another one: make $(MAKECMDGOALS) PYTHON=python3.11"; \
+	  exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv"; \
+	  exit 1; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 \
+	  --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.txt)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(READY)
+	$(RUN) reconstruct.py --sinogram data/example/scan.npz --out runs/demo
+
+test: $(READY)
+	$(RUN) -m pytest
+
+clean:
+	rm -rf $(VENV) runs

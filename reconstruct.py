@@ -1,0 +1,3 @@
+from pdip.cli import main
+
+raise SystemExit(main())
