@@ -1,0 +1,7 @@
+"""What was measured: geometry, scan, readers, phantoms, simulation. The room that doubts data."""
+
+from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
+from pdip.scan.grid import ImageGrid
+from pdip.scan.scan import Scan
+
+__all__ = ["FanBeam", "ImageGrid", "ParallelBeam", "Scan", "geometry_from_dict"]
