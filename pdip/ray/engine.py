@@ -1,12 +1,15 @@
 """What an engine is, the list of engines, and the choice that ``engine="auto"`` makes."""
 
 import importlib
+import warnings
+from types import ModuleType
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from pdip.errors import InputError
+from pdip.ray.vectors import is_fan
 
 
 class Engine(Protocol):
@@ -43,6 +46,8 @@ class Engine(Protocol):
 
 ENGINES = {
     "matrix": "pdip.ray.engine_matrix:MatrixEngine",
+    "odl": "pdip.ray.engine_odl:OdlEngine",
+    "diffct": "pdip.ray.engine_diffct:DiffctEngine",
 }
 """Engine name -> "module:class"; a module is imported only when its engine is asked for."""
 
@@ -74,3 +79,27 @@ def engine_class(name: str) -> type[Engine]:
     """Import and return the class registered under ``name``."""
     module, attribute = ENGINES[name].split(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def line_in_fan(geometry, projector: str) -> str:
+    """``projector``, with "linear" taken as "line" in a fan beam, where no linear one exists."""
+    return "line" if is_fan(geometry) and projector == "linear" else projector
+
+
+def import_optional(engine: str, module: str, requirement: str) -> ModuleType:
+    """Import an optional package, or say in one sentence how to install it.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # diffct warns of a deprecated module that it imports itself
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"ray engine '{engine}' needs the package {error.name}, which is not installed; "
+            f"run: pip install '{requirement}'"
+        ) from error

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pdip.errors import InputError
+from pdip.ray.engine import line_in_fan
 from pdip.ray.vectors import beam_axis, detector_axis, is_fan
 
 
@@ -109,7 +110,7 @@ def astra_projector(geometry, projector: str) -> str:
     """ASTRA's name for ``projector`` in this geometry."""
     if not is_fan(geometry):
         return projector
-    return "strip_fanflat" if projector == "strip" else "line_fanflat"
+    return f"{line_in_fan(geometry, projector)}_fanflat"
 
 
 def astra_geometry(geometry, projector: str) -> dict:

@@ -90,7 +90,9 @@ def backproject(sinogram: Tensor, geometry, grid) -> Tensor:
     padded = torch.nn.functional.pad(sinogram, (1, 1))  # zero beyond both ends of the detector
     last = padded.shape[-1] - 1
     image = sinogram.new_zeros(*sinogram.shape[:-2], height, width)
-    for view, ((ux, uy), (bx, by)) in enumerate(zip(detector_axis(geometry), beam_axis(geometry))):
+    for view, ((ux, uy), (bx, by)) in enumerate(
+        zip(detector_axis(geometry), beam_axis(geometry), strict=True)
+    ):
         position = x * float(ux) + y * float(uy)
         if is_fan(geometry):
             nearness = 1 - (x * float(bx) + y * float(by)) / geometry.source_origin_mm

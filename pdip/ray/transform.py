@@ -123,8 +123,8 @@ class RayTransform:
             )
         if values.dtype != self.dtype or values.device != self.device:
             raise InputError(
-                f"{what} is {values.dtype} on {values.device} but the ray transform is {self.dtype} "
-                f"on {self.device}; convert one of them with .to(...)"
+                f"{what} is {values.dtype} on {values.device} but the ray transform is "
+                f"{self.dtype} on {self.device}; convert one of them with .to(...)"
             )
 
 
@@ -168,11 +168,13 @@ def ray_transform(
     Args:
         geometry: ``ParallelBeam`` or ``FanBeam`` of :mod:`pdip.scan`.
         grid: ``ImageGrid`` centred on the rotation axis; row 0 has the largest y.
-        engine: "matrix" (sparse matrix of ASTRA, exact adjoint), or "auto": the best available
-            one, with the reason in ``ray.engine_reason``.
+        engine: "matrix" (sparse matrix of ASTRA, exact adjoint), "odl" or "diffct" (optional
+            packages, as independent checks), or "auto": the best available one, with the reason
+            in ``ray.engine_reason``.
         projector: how a ray weighs pixels: "linear" interpolation between pixel centres, "line"
-            intersection length, or "strip" area of overlap. In a fan beam the matrix engine takes
-            "linear" as "line", as ASTRA has no linear fan projector.
+            intersection length, or "strip" area of overlap over the detector pitch. In a fan beam
+            "linear" means "line", as no linear CPU projector exists there; ``ray.engine_reason``
+            says so. Engine "diffct" knows "line", engine "odl" ODL's default ("linear").
         device: where tensors live.
         dtype: torch.float32 or torch.float64.
 
@@ -188,6 +190,8 @@ def ray_transform(
     built = engine_class(name).build(
         geometry, grid, projector=projector, device=device, dtype=dtype
     )
+    if built.projector != projector:
+        reason += f"; projector '{projector}' is {built.projector} here"
     return RayTransform(geometry, grid, built, reason)
 
 
