@@ -4,6 +4,7 @@ An implementation independent of ASTRA, in single and double precision on any to
 an exact adjoint and no stored matrix. Slower than the matrix engine on a CPU.
 """
 
+import math
 from typing import Self
 
 import torch
@@ -33,12 +34,13 @@ class DiffctEngine:
         self.grid = grid
         self.device = device
         self.dtype = dtype
+        scale = detector_scale(geometry, grid)
         self.operator = diffct.Projector(
-            trajectory(geometry, device),
+            trajectory(geometry, scale, device),
             tuple(grid.shape),
             (geometry.num_detectors,),
             beam="fan" if is_fan(geometry) else "parallel",
-            detector_spacing=geometry.detector_pitch_mm,
+            detector_spacing=scale * geometry.detector_pitch_mm,
             voxel_spacing=grid.pixel_mm,
             backend="torch",
             precision="float64" if dtype == torch.float64 else "float32",
@@ -68,11 +70,24 @@ class DiffctEngine:
         return type(self)(self.geometry, self.grid, device, dtype)
 
 
-def trajectory(geometry, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def detector_scale(geometry, grid) -> float:
+    """Magnification that moves a fan beam's detector out of the image without moving its rays.
+
+    diffct ends a ray at the detector, and a detector may be given as scaled to the rotation axis.
+    """
+    if not is_fan(geometry):
+        return 1.0
+    beyond = geometry.source_origin_mm + math.hypot(*grid.shape) * grid.pixel_mm / 2
+    return max(1.0, beyond / (geometry.source_origin_mm + geometry.origin_detector_mm))
+
+
+def trajectory(geometry, scale: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """diffct's frames: source or ray direction, detector centre, detector axis; (views, 2)."""
     axis = torch.from_numpy(detector_axis(geometry)).to(device)
     beam = torch.from_numpy(beam_axis(geometry)).to(device)
-    shift = geometry.detector_shift_mm * axis
+    shift = scale * geometry.detector_shift_mm * axis
     if not is_fan(geometry):
         return beam, shift, axis
-    return geometry.source_origin_mm * beam, shift - geometry.origin_detector_mm * beam, axis
+    source = geometry.source_origin_mm * beam
+    source_detector = geometry.source_origin_mm + geometry.origin_detector_mm
+    return source, source - scale * source_detector * beam + shift, axis
