@@ -2,6 +2,15 @@
 
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
+from pdip.scan.readers import read_ground_truth, read_scan
 from pdip.scan.scan import Scan
 
-__all__ = ["FanBeam", "ImageGrid", "ParallelBeam", "Scan", "geometry_from_dict"]
+__all__ = [
+    "FanBeam",
+    "ImageGrid",
+    "ParallelBeam",
+    "Scan",
+    "geometry_from_dict",
+    "read_ground_truth",
+    "read_scan",
+]

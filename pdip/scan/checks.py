@@ -1,6 +1,7 @@
 """Checks of single values: each returns the value in its own type or raises InputError."""
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -12,18 +13,26 @@ from pdip.errors import InputError
 Angles = Sequence[float] | np.ndarray | Tensor
 
 
+def shown(value) -> str:
+    """Return a short text of any value, however large or nested, for a message."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        return f"a huge {type(value).__name__}"
+
+
 def finite_real(name: str, value) -> float:
     """Return ``value`` as a finite float; ``name`` is what the message calls it."""
     if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise InputError(f"{name} must be a number, got {value!r:.60}.")
+        raise InputError(f"{name} must be a number, got {shown(value)}.")
     try:
         number = float(value)
     except (OverflowError, ValueError):
         number = math.inf
     if not math.isfinite(number):
-        raise InputError(f"{name} must be a finite number, got {value!r:.60}.")
+        raise InputError(f"{name} must be a finite number, got {shown(value)}.")
     return number
 
 
@@ -43,16 +52,16 @@ def positive_int(name: str, value) -> int:
     return int(number)
 
 
-def angle_tuple(values: Angles, name: str = "angles_deg") -> tuple[float, ...]:
-    """Return the view angles as a tuple of finite floats, at least one."""
+def number_tuple(name: str, values: Angles) -> tuple[float, ...]:
+    """Return a row of numbers as a tuple of finite floats, at least one."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
-        raise InputError(f"{name} must be a list of numbers, got {values!r:.60}.")
+        raise InputError(f"{name} must be a list of numbers, got {shown(values)}.")
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InputError(f"{name} must be one row of numbers, got an array of {values.shape}.")
     if len(values) == 0:
-        raise InputError(f"{name} is empty; a scan needs at least one view.")
+        raise InputError(f"{name} is empty; give at least one number.")
     return tuple(finite_real(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
@@ -63,5 +72,7 @@ def view_indices_within(view_indices: Sequence[int] | np.ndarray | Tensor, num_v
         raise InputError("no view is selected; a scan needs at least one view.")
     for index in indices:
         if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < num_views:
-            raise InputError(f"view {index!r} does not exist; the scan has 0 to {num_views - 1}.")
+            raise InputError(
+                f"view {shown(index)} does not exist; the scan has 0 to {num_views - 1}."
+            )
     return [int(index) for index in indices]

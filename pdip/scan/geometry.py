@@ -35,16 +35,18 @@ import numpy as np
 from pdip.errors import InputError
 from pdip.scan.checks import (
     Angles,
-    angle_tuple,
     finite_real,
+    number_tuple,
     positive_int,
     positive_mm,
+    shown,
     view_indices_within,
 )
 from pdip.scan.grid import ImageGrid
 
 FIELD_OF_VIEW_MM = (1e-3, 1e4)
 """Widths of the field of view that are believed; outside, a unit is wrong."""
+MAX_ANGLE_DEG = 36000.0
 FAN_ANGLE_DEG = (0.02, 150.0)
 """Full fan angles that are believed; outside, distance and pitch are in different units."""
 
@@ -153,7 +155,12 @@ class Geometry(ABC):
 
     def _check(self) -> None:
         """Bring the shared fields to their types and check them."""
-        angles = angle_tuple(self.angles_deg)
+        angles = number_tuple("angles_deg", self.angles_deg)
+        if max(map(abs, angles)) > MAX_ANGLE_DEG:
+            raise InputError(
+                f"angles_deg must stay within {MAX_ANGLE_DEG:g} degrees, got "
+                f"{max(angles, key=abs):g}; check the file."
+            )
         pitch = positive_mm("detector_pitch_mm", self.detector_pitch_mm)
         num_detectors = positive_int("number of detectors", self.num_detectors)
         shift = finite_real("detector_shift_mm", self.detector_shift_mm)
@@ -312,4 +319,4 @@ def geometry_from_dict(keys: Mapping) -> ParallelBeam | FanBeam:
             return FanBeam(*shared, keys["source_origin_mm"], keys["origin_detector_mm"], shift)
     except KeyError as missing:
         raise InputError(f"the geometry lacks the key {missing.args[0]!r}.") from None
-    raise InputError(f"geometry must be 'parallel' or 'fanflat', got {keys['geometry']!r}.")
+    raise InputError(f"geometry must be 'parallel' or 'fanflat', got {shown(keys['geometry'])}.")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pdip.errors import InputError
-from pdip.scan.checks import positive_int, positive_mm
+from pdip.scan.checks import positive_int, positive_mm, shown
+
+MAX_PIXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,14 @@ class ImageGrid:
             height, width = self.shape
         except (TypeError, ValueError):
             raise InputError(
-                f"the image shape must be (height, width), got {self.shape!r:.60}."
+                f"the image shape must be (height, width), got {shown(self.shape)}."
             ) from None
         shape = (positive_int("image height", height), positive_int("image width", width))
+        if shape[0] * shape[1] > MAX_PIXELS:
+            raise InputError(
+                f"an image of {shape[0]} x {shape[1]} pixels is larger than any detector resolves; "
+                "give a smaller image or larger pixels."
+            )
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "pixel_mm", positive_mm("pixel_mm", self.pixel_mm))
 

@@ -1,0 +1,225 @@
+"""From the keys of a file to a scan: one vocabulary for every format, each gap filled in the open.
+
+What is not in the file is assumed, and each assumption is one sentence in ``Scan.assumptions``.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from pdip.errors import InputError
+from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
+from pdip.scan.geometry import FanBeam, ParallelBeam
+from pdip.scan.grid import ImageGrid
+from pdip.scan.scan import Scan, check_finite, check_shape, rays_tensor
+
+GEOMETRY_KEYS = (
+    "geometry",
+    "angles",
+    "angles_deg",
+    "first_deg",
+    "step_deg",
+    "num_detectors",
+    "det_pixel_mm",
+    "cor",
+    "detector_shift_mm",
+    "source_origin_mm",
+    "origin_detector_mm",
+)
+GRID_KEYS = ("image_shape", "pixel_mm")
+
+OUTSIDE_FRACTION = 0.02
+"""Part of the sinogram that may lie outside the inscribed square before the grid is widened."""
+LARGE_LINE_INTEGRAL = 100.0
+
+
+def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
+    """Build a scan from the keys of a file.
+
+    Args:
+        fields: ``sinogram`` (views, detectors) and any of the keys of the data description.
+        assumptions: sentences made before.
+
+    Raises:
+        InputError: a key is missing, contradicts another or has an unusable value.
+    """
+    if "sinogram" not in fields:
+        raise InputError("the file has no key 'sinogram' (views, detectors); add it.")
+    said = list(assumptions)
+    sinogram = _line_integrals(fields["sinogram"], said)
+    geometry = _build_geometry(fields, tuple(sinogram.shape), said)
+    check_shape("sinogram", sinogram, geometry)
+    grid = _build_grid(fields, sinogram, geometry, said)
+    return Scan(sinogram, geometry, grid, fields.get("weights"), tuple(said))
+
+
+def _line_integrals(values, said: list[str]) -> torch.Tensor:
+    """Return the sinogram in float32; refuse what are no line integrals."""
+    if isinstance(values, str):
+        raise InputError("the sinogram must be an array of numbers, got a text.")
+    integers = values.dtype.kind in "iu"
+    with np.errstate(all="ignore"):
+        sinogram = rays_tensor("sinogram", values.astype(np.float32))
+    if sinogram.ndim != 2:
+        raise InputError(
+            f"the sinogram must have two axes (views, detectors), got shape "
+            f"{tuple(sinogram.shape)}; select one slice of a 3-D scan."
+        )
+    if sinogram.numel() == 0:
+        raise InputError(f"the sinogram is empty, its shape is {tuple(sinogram.shape)}.")
+    check_finite("sinogram", sinogram)
+    largest = float(sinogram.max())
+    if integers and largest > LARGE_LINE_INTEGRAL:
+        raise InputError(
+            f"the sinogram holds whole numbers up to {largest:g}, which look like photon counts; "
+            "give line integrals, -log(counts / flat field)."
+        )
+    mean = float(sinogram.double().mean())
+    if mean < 0 or (mean == 0 and largest > 0):
+        raise InputError(
+            "the line integrals are negative on average; was the minus sign of "
+            "-log(counts / flat field) forgotten?"
+        )
+    if largest > LARGE_LINE_INTEGRAL:
+        said.append(
+            f"Values up to {largest:.4g} are large for line integrals; they are taken as line "
+            "integrals, not as photon counts."
+        )
+    return sinogram
+
+
+def _build_geometry(
+    fields: dict, shape: tuple[int, int], said: list[str]
+) -> ParallelBeam | FanBeam:
+    kind = _beam_kind(fields, said)
+    angles_deg = _angles_deg(fields, shape[0], 180.0 if kind == "parallel" else 360.0, said)
+    num_detectors = fields.get("num_detectors", shape[1])
+    if "det_pixel_mm" in fields:
+        pitch = positive_mm("det_pixel_mm", fields["det_pixel_mm"])
+    elif kind == "parallel":
+        pitch = 1.0
+        said.append("The detector pitch is taken as 1 mm: lengths are in detector elements.")
+    else:
+        raise InputError("a fan beam needs the key 'det_pixel_mm', the width of an element in mm.")
+    if kind == "parallel":
+        beam, distances = ParallelBeam, ()
+    else:
+        missing = [key for key in ("source_origin_mm", "origin_detector_mm") if key not in fields]
+        if missing:
+            raise InputError(f"a fan beam needs the key {missing[0]!r}; add it in mm.")
+        beam, distances = FanBeam, (fields["source_origin_mm"], fields["origin_detector_mm"])
+    if "cor" in fields and "detector_shift_mm" in fields:
+        raise InputError("'cor' and 'detector_shift_mm' say the same thing; give one of them.")
+    if "cor" in fields:
+        return beam.from_cor(angles_deg, num_detectors, pitch, *distances, cor=fields["cor"])
+    if "detector_shift_mm" not in fields:
+        said.append(
+            "The rotation axis is taken to project onto the middle of the detector "
+            f"(cor = {(shape[1] - 1) / 2:g})."
+        )
+    shift = fields.get("detector_shift_mm", 0.0)
+    return beam(angles_deg, num_detectors, pitch, *distances, detector_shift_mm=shift)
+
+
+def _beam_kind(fields: dict, said: list[str]) -> str:
+    """Return 'parallel' or 'fanflat'."""
+    convention = fields.get("angle_convention", "astra")
+    if convention != "astra":
+        raise InputError(f"angle_convention must be 'astra', got {shown(convention)}.")
+    has_source = "source_origin_mm" in fields or "origin_detector_mm" in fields
+    kind = fields.get("geometry")
+    if kind is None and has_source:
+        raise InputError("source distances are given but no geometry; add geometry: fanflat.")
+    if kind is None:
+        said.append("No geometry is given: parallel beam.")
+        return "parallel"
+    if not isinstance(kind, str) or kind not in ("parallel", "fanflat"):
+        raise InputError(f"geometry must be 'parallel' or 'fanflat', got {shown(kind)}.")
+    if kind == "parallel" and has_source:
+        raise InputError("a parallel beam has no source distance; was geometry: fanflat meant?")
+    return kind
+
+
+def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -> tuple[float, ...]:
+    """Return the view angles in degrees from whichever key gives them."""
+    given = [key for key in ("angles", "angles_deg", "step_deg") if key in fields]
+    if len(given) > 1:
+        raise InputError(f"{given[0]!r} and {given[1]!r} both give the view angles; keep one.")
+    if "first_deg" in fields and given != ["step_deg"]:
+        raise InputError("'first_deg' needs 'step_deg' beside it and no list of angles.")
+    if not given:
+        said.append(
+            f"{num_views} views equally spaced over {arc_deg:g} degrees, counter-clockwise from 0."
+        )
+        return tuple(arc_deg * view / num_views for view in range(num_views))
+    if given == ["step_deg"]:
+        first = finite_real("first_deg", fields.get("first_deg", 0.0))
+        step = finite_real("step_deg", fields["step_deg"])
+        if step == 0:
+            raise InputError("step_deg must not be 0.")
+        return tuple(first + step * view for view in range(num_views))
+    angles = number_tuple(given[0], fields[given[0]])
+    span = max(angles) - min(angles)
+    if given == ["angles_deg"]:
+        if len(angles) >= 3 and span <= 1.001 * 2 * math.pi:
+            raise InputError(
+                f"angles_deg span only {span:.3g} degrees and look like radians; give radians "
+                "with the key 'angles'."
+            )
+        return angles
+    if span > 4.001 * math.pi:
+        raise InputError(
+            f"angles are in radians but span {span:.4g}, more than two turns; give degrees with "
+            "the key 'angles_deg'."
+        )
+    return tuple(math.degrees(angle) for angle in angles)
+
+
+def _build_grid(
+    fields: dict, sinogram: torch.Tensor, geometry: ParallelBeam | FanBeam, said: list[str]
+) -> ImageGrid:
+    """Return the grid of the file, or of its reference image, or one that fits the object."""
+    shape, pixel_mm = fields.get("image_shape"), fields.get("pixel_mm")
+    if shape is not None:
+        shape = number_tuple("image_shape", shape)
+    if shape is None and pixel_mm is None:
+        for image_key, pixel_key in (("reference", "ref_pixel_mm"), ("ground_truth", "pixel_mm")):
+            image = fields.get(image_key)
+            if isinstance(image, np.ndarray) and image.ndim == 2:
+                shape, pixel_mm = image.shape, fields.get(pixel_key)
+                said.append(f"The image grid is that of the {image_key} in the file.")
+                break
+    if shape is not None and pixel_mm is not None:
+        return ImageGrid(tuple(shape), pixel_mm)
+    fitting, sentence = _fitting_grid(sinogram, geometry)
+    if shape is not None:
+        grid = ImageGrid(tuple(shape))
+        grid = ImageGrid(grid.shape, max(fitting.size_mm) / max(grid.shape))
+    elif pixel_mm is not None:
+        pixel_mm = positive_mm("pixel_mm", pixel_mm)
+        grid = fitting.resized(max(1, round(min(max(fitting.size_mm) / pixel_mm, 2**31))))
+        grid = ImageGrid(grid.shape, pixel_mm)
+    else:
+        grid = fitting
+    height, width = grid.shape
+    said.append(f"{sentence}: {height} x {width} pixels of {grid.pixel_mm:.4g} mm.")
+    return grid
+
+
+def _fitting_grid(
+    sinogram: torch.Tensor, geometry: ParallelBeam | FanBeam
+) -> tuple[ImageGrid, str]:
+    """Return the inscribed grid, or the covering one where the object reaches outside of it."""
+    inscribed = geometry.inscribed_grid()
+    angle, offset = geometry.ray_lines()
+    reach = inscribed.size_mm[0] / 2 * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
+    values = sinogram.double().numpy()
+    total, outside = float(values.sum()), float(values[np.abs(offset) > reach].sum())
+    if outside <= OUTSIDE_FRACTION * total:
+        return inscribed, "The image grid is the square inscribed in the field of view"
+    sentence = (
+        f"{outside / total:.0%} of the sinogram lies outside the square inscribed in the field of "
+        "view, so the image grid covers all of the field of view"
+    )
+    return geometry.covering_grid(), sentence

@@ -1,0 +1,89 @@
+"""Read ``.npz`` files: sizes come from the directory of the archive before anything is read."""
+
+import difflib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pdip.errors import InputError
+from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
+from pdip.scan.npy import MAX_BYTES, read_array
+
+MAX_EXPANSION = 200
+"""Unpacked over packed size that is believed, for members above 1 MiB (zlib reaches 1032)."""
+
+NPZ_KEYS = (
+    "sinogram",
+    "weights",
+    "angle_convention",
+    "reference",
+    "ref_pixel_mm",
+    "ground_truth",
+    *GEOMETRY_KEYS,
+    *GRID_KEYS,
+)
+
+
+def read_npz(path: Path) -> dict:
+    """Return the known keys of a ``.npz`` file: arrays, and text where an entry is text.
+
+    Other entries are not read at all; one that looks like a misspelt key is an error.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {
+                info.filename.removesuffix(".npy"): info
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+            _check_names(members, path)
+            wanted = {key: members[key] for key in NPZ_KEYS if key in members}
+            _check_sizes(wanted, path)
+            return {key: _read_member(archive, info, path) for key, info in wanted.items()}
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    # zipfile and the decompressors behind it raise their own kinds for damage, encryption and
+    # unknown methods.
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable .npz archive ({error}); save it again with numpy.savez."
+        ) from None
+
+
+def _check_names(members: dict, path: Path) -> None:
+    missing = [key for key in NPZ_KEYS if key not in members]
+    for name in members:
+        if name not in NPZ_KEYS:
+            near = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
+            if near:
+                raise InputError(f"unknown key {name!r} in {path.name}; did you mean {near[0]!r}?")
+
+
+def _check_sizes(members: dict[str, zipfile.ZipInfo], path: Path) -> None:
+    total = sum(info.file_size for info in members.values())
+    if total > MAX_BYTES:
+        raise InputError(
+            f"{path.name} unpacks to {total / 2**20:.0f} MiB, more than the limit of "
+            f"{MAX_BYTES / 2**20:.0f} MiB; cut out one slice or bin it."
+        )
+    for key, info in members.items():
+        if info.file_size > 2**20 and info.file_size > MAX_EXPANSION * info.compress_size:
+            raise InputError(
+                f"{key!r} in {path.name} expands {info.file_size / max(info.compress_size, 1):.0f} "
+                f"times, more than {MAX_EXPANSION}; if it is real data, use numpy.savez."
+            )
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray | str:
+    key = info.filename.removesuffix(".npy")
+    with archive.open(info) as stream:
+        array = read_array(stream, info.file_size, f"{key!r} in {path.name}")
+    if array.dtype.kind not in "US":
+        return array
+    if array.size != 1:
+        raise InputError(f"{key!r} in {path.name} is a list of texts; expected numbers.")
+    text = array.reshape(-1)[0]
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -1,0 +1,72 @@
+"""Read a geometry from YAML: the file beside a ``.npy`` scan, or the one named for it.
+
+geometry: fanflat             # or parallel
+first_deg: 0                  # first view, and ...
+step_deg: 1.5                 # ... counter-clockwise step (negative: clockwise);
+                              # or angles_deg: [0, 1.5, ...]; or angles: [...] in radians
+det_pixel_mm: 0.2             # width of a detector element
+cor: 279.4                    # detector index hit by the ray through the axis, counted from 0;
+                              # or detector_shift_mm: 0.03
+source_origin_mm: 410.66      # fanflat only: source to axis
+origin_detector_mm: 143.08    # fanflat only: axis to detector
+image_shape: [128, 128]       # optional: rows, columns
+pixel_mm: 0.6                 # optional: side of a pixel
+"""
+
+import difflib
+from pathlib import Path
+
+import yaml
+
+from pdip.errors import InputError
+from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
+from pdip.scan.npy import regular_file
+
+MAX_YAML_BYTES = 2**20
+SIDECAR_KEYS = (*GEOMETRY_KEYS, *GRID_KEYS)
+
+
+def find_sidecar(scan_path: Path) -> Path | None:
+    """Return scan.yaml or scan.yml next to scan.npy, or None."""
+    candidates = (scan_path.with_suffix(".yaml"), scan_path.with_suffix(".yml"))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def read_sidecar(path: str | Path) -> dict:
+    """Return the geometry and grid keys of a YAML file.
+
+    Raises:
+        InputError: not readable, not a mapping, or a key that is not known.
+    """
+    path = regular_file(path, "geometry file")
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise InputError(f"{path.name} is larger than 1 MiB; a geometry file is a short text.")
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
+    except Exception as error:
+        place = str(getattr(error, "problem_mark", "") or "").strip()
+        raise InputError(f"{path.name} is not valid YAML {place}; check it.") from None
+    if not isinstance(keys, dict):
+        raise InputError(f"{path.name} must hold lines 'key: value', such as 'geometry: parallel'.")
+    for key in keys:
+        if key not in SIDECAR_KEYS:
+            near = difflib.get_close_matches(str(key)[:80], SIDECAR_KEYS, n=1, cutoff=0.0)
+            raise InputError(f"unknown key {str(key)[:80]!r} in {path.name}; nearest: {near[0]!r}.")
+    return {key: _number_if_possible(value) for key, value in keys.items() if value is not None}
+
+
+def _number_if_possible(value):
+    """YAML reads 1e-3 as text; make it the number that was meant."""
+    if isinstance(value, list):
+        return [_number_if_possible(item) if isinstance(item, str) else item for item in value]
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
