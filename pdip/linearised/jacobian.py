@@ -1,0 +1,128 @@
+"""The Jacobian of the fitted network as a linear map from parameters to images."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp, vmap
+
+from ..typing import Image, Params
+
+MEMORY_BUDGET_BYTES = 1_000_000_000
+ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, measured on the U-Nets
+
+
+class Jacobian:
+    """``J = ∂f/∂θ`` at ``params`` of the network's image, never stored.
+
+    ``forward`` is one Jacobian-vector product (JVP), ``adjoint`` one vector-Jacobian product
+    (VJP); both take any leading batch axes and work in chunks that fit ``memory_budget_bytes``.
+
+    Args:
+        network: a network with ``body(z)`` and ``image(h)``, ``f = image ∘ body``.
+        network_input: z, (height, width).
+        params: values of all parameters of the network by name.
+        names: the parameters that are differentiated, in this order, flattened row-major.
+        slope: (height, width) to replace ``s'(h)`` of the output activation, else the
+            derivative at the fit.
+        memory_budget_bytes: bound on the working memory of one chunk.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_input: Image,
+        params: Mapping[str, Tensor],
+        names: tuple[str, ...],
+        *,
+        slope: Image | None = None,
+        memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+    ):
+        self.network = network
+        self.network_input = network_input
+        self.params = {name: value.detach() for name, value in params.items()}
+        self.names = tuple(names)
+        self.memory_budget_bytes = memory_budget_bytes
+        self._slope = slope
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        return [self.params[name].shape for name in self.names]
+
+    @property
+    def domain_shape(self) -> tuple[int]:
+        return (sum(prod(shape) for shape in self.shapes),)
+
+    @property
+    def range_shape(self) -> torch.Size:
+        return self.network_input.shape
+
+    @cached_property
+    def pre_activation(self) -> Image:
+        """h* = body(z) at the fit, before the output activation."""
+        return self._body(self._point())
+
+    @cached_property
+    def slope(self) -> Image:
+        """``∂ image / ∂ h``, elementwise."""
+        if self._slope is not None:
+            return self._slope
+        h = self.pre_activation
+        return jvp(self.network.image, (h,), (torch.ones_like(h),))[1]
+
+    def forward(self, vector: Params) -> Image:
+        """``J v``: (*batch, params) to (*batch, height, width)."""
+        point = self._point()
+
+        def push(v: Tensor) -> Tensor:
+            return jvp(self._body, (point,), (self.unflatten(v),))[1]
+
+        return self._in_chunks(push, vector, 1, self.range_shape) * self.slope
+
+    def adjoint(self, image: Image) -> Params:
+        """``Jᵀ u``: (*batch, height, width) to (*batch, params)."""
+        _, pull = vjp(self._body, self._point())
+
+        def pull_flat(u: Tensor) -> Tensor:
+            return self.flatten(pull(u)[0])
+
+        return self._in_chunks(pull_flat, image * self.slope, 2, self.domain_shape)
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Params:
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+    def unflatten(self, vector: Params) -> dict[str, Tensor]:
+        """One vector (params,) as named tensors."""
+        parts = vector.split([prod(shape) for shape in self.shapes])
+        return {n: v.view(s) for n, v, s in zip(self.names, parts, self.shapes, strict=True)}
+
+    @property
+    def vector(self) -> Params:
+        """θ*, flattened like the domain."""
+        return self.flatten(self.params)
+
+    @property
+    def chunk_size(self) -> int:
+        """Vectors that go through the network at once within the memory budget."""
+        channels = max((shape[0] for shape in self.shapes), default=1)
+        activations = ACTIVATIONS_PER_PIXEL_CHANNEL * channels * self.network_input.numel()
+        bytes_per_vector = (activations + 2 * self.domain_shape[0]) * self.vector.element_size()
+        return max(1, min(256, self.memory_budget_bytes // bytes_per_vector))
+
+    def _point(self) -> dict[str, Tensor]:
+        return {name: self.params[name] for name in self.names}
+
+    def _body(self, point: Mapping[str, Tensor]) -> Image:
+        values = {name.removeprefix("body."): v for name, v in {**self.params, **point}.items()}
+        return functional_call(self.network.body, values, (self.network_input,))
+
+    def _in_chunks(self, function, batch: Tensor, core_axes: int, core_shape) -> Tensor:
+        leading = batch.shape[: batch.ndim - core_axes]
+        flat = batch.reshape(-1, *batch.shape[batch.ndim - core_axes :]).to(self.vector.dtype)
+        if len(flat) == 0:
+            return flat.new_zeros(*leading, *core_shape)
+        with torch.no_grad():
+            out = vmap(function, chunk_size=self.chunk_size)(flat)
+        return out.reshape(*leading, *core_shape)
