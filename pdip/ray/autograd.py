@@ -38,5 +38,5 @@ class LinearMap(torch.autograd.Function):
         return LinearMap.apply(tangent, ctx.linear, ctx.adjoint)
 
     @staticmethod
-    def vmap(info, in_dims, values: Tensor, linear: RawMap, adjoint: RawMap):
+    def vmap(info, in_dims, values: Tensor, linear: RawMap, adjoint: RawMap):  # pyright: ignore[reportIncompatibleMethodOverride]
         return LinearMap.apply(values.movedim(in_dims[0], 0), linear, adjoint), 0

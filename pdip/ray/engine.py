@@ -3,7 +3,7 @@
 import importlib
 import warnings
 from types import ModuleType
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from pdip.errors import InputError
 from pdip.ray.vectors import is_fan
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Two raw linear maps between flat batches of images and sinograms.
 
@@ -27,7 +28,7 @@ class Engine(Protocol):
     @classmethod
     def build(
         cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> Self:
+    ) -> "Engine":
         """Set the engine up; an InputError says what is missing or not supported."""
         ...
 
@@ -39,7 +40,7 @@ class Engine(Protocol):
         """``Aᵀ y``: (batch, views, detectors) -> (batch, height, width)."""
         ...
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Engine":
         """The same maps on another device or in another precision."""
         ...
 
@@ -75,10 +76,17 @@ def choose_engine(engine: str, device: torch.device) -> tuple[str, str]:
     return engine, f"engine '{engine}' was asked for"
 
 
-def engine_class(name: str) -> type[Engine]:
-    """Import and return the class registered under ``name``."""
+def build_engine(
+    name: str, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
+) -> Engine:
+    """Import the class registered under ``name`` and set it up.
+
+    Raises:
+        InputError: its package is missing, or it cannot do what is asked.
+    """
     module, attribute = ENGINES[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    engine = getattr(importlib.import_module(module), attribute)
+    return engine.build(geometry, grid, projector=projector, device=device, dtype=dtype)
 
 
 def line_in_fan(geometry, projector: str) -> str:

@@ -5,7 +5,6 @@ an exact adjoint and no stored matrix. Slower than the matrix engine on a CPU.
 """
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -49,7 +48,7 @@ class DiffctEngine:
     @classmethod
     def build(
         cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> Self:
+    ) -> "DiffctEngine":
         """Set up the projector; only "line" exists ("linear" means "line" in a fan beam)."""
         if line_in_fan(geometry, projector) != "line":
             raise InputError(
@@ -65,7 +64,7 @@ class DiffctEngine:
         """``Aᵀ y``: (batch, views, detectors) -> (batch, height, width)."""
         return self.operator.backproject(sinograms).flip(-2)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device, dtype: torch.dtype) -> "DiffctEngine":
         """The same projector on another device or in another precision."""
         return type(self)(self.geometry, self.grid, device, dtype)
 

@@ -8,7 +8,6 @@ the weights, double.
 """
 
 import warnings
-from typing import Self
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ class MatrixEngine:
     @classmethod
     def build(
         cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> Self:
+    ) -> "MatrixEngine":
         """Let ASTRA compute the matrix of ``geometry`` on ``grid``.
 
         "linear", "line" and "strip" are ASTRA's projectors of that name in a parallel beam. ASTRA
@@ -77,7 +76,7 @@ class MatrixEngine:
         """``Aᵀ y``: (batch, views, detectors) -> (batch, height, width)."""
         return multiply(self.transposed, sinograms.flatten(1)).unflatten(1, self.domain_shape)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixEngine":
         """The same matrix on another device or in another precision."""
         matrix = self.matrix.to(device=device, dtype=dtype)
         transposed = self.transposed.to(device=device, dtype=dtype)

@@ -6,7 +6,6 @@ for, and its adjoint is exact to single precision only. ODL's image axes are (x,
 """
 
 import importlib
-from typing import Self
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class OdlEngine:
     @classmethod
     def build(
         cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> Self:
+    ) -> "OdlEngine":
         """Set up the ODL operator; its projectors are linear (parallel) and line (fan)."""
         name = "line_fanflat" if is_fan(geometry) else "linear"
         asked = line_in_fan(geometry, projector)
@@ -72,7 +71,7 @@ class OdlEngine:
         batch = sinograms.detach().cpu().numpy().astype(np.float32)
         return self._tensor([self._backproject(s) for s in batch], self.operator.domain.shape[::-1])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+    def to(self, device: torch.device, dtype: torch.dtype) -> "OdlEngine":
         """The same operator, returning its results elsewhere or in another precision."""
         return type(self)(
             self.operator, self.view_index, self.columns, self.projector, device, dtype

@@ -83,29 +83,33 @@ def backproject(sinogram: Tensor, geometry, grid) -> Tensor:
     """Sum over views of the row value where each pixel centre projects, times ``U⁻²`` in a fan."""
     (height, width), pixel = grid.shape, grid.pixel_mm
     options = {"dtype": sinogram.dtype, "device": sinogram.device}
-    x = ((torch.arange(width, **options) - (width - 1) / 2) * pixel).expand(height, width)
-    y = (((height - 1) / 2 - torch.arange(height, **options)) * pixel)[:, None].expand(
-        height, width
-    )
-    padded = torch.nn.functional.pad(sinogram, (1, 1))  # zero beyond both ends of the detector
+    x = (torch.arange(width, **options) - (width - 1) / 2) * pixel
+    y = ((height - 1) / 2 - torch.arange(height, **options))[:, None] * pixel
+    axes, beams = detector_axis(geometry).tolist(), beam_axis(geometry).tolist()
+    middle = (geometry.num_detectors - 1) / 2 + 1  # index in a row padded by one zero at each end
+    padded = torch.nn.functional.pad(sinogram, (1, 1))
     last = padded.shape[-1] - 1
     image = sinogram.new_zeros(*sinogram.shape[:-2], height, width)
-    for view, ((ux, uy), (bx, by)) in enumerate(
-        zip(detector_axis(geometry), beam_axis(geometry), strict=True)
-    ):
-        position = x * float(ux) + y * float(uy)
-        if is_fan(geometry):
-            nearness = 1 - (x * float(bx) + y * float(by)) / geometry.source_origin_mm
-            magnification = 1 + geometry.origin_detector_mm / geometry.source_origin_mm
-            position = position * magnification / nearness
-        index = (position - geometry.detector_shift_mm) / geometry.detector_pitch_mm
-        index = (index + (geometry.num_detectors - 1) / 2 + 1).clamp(0, last)
+    for view in range(geometry.num_views):
+        position, weight = project_points(x, y, axes[view], beams[view], geometry)
+        index = (position - geometry.detector_shift_mm) / geometry.detector_pitch_mm + middle
+        index = index.clamp(0, last)
         left = index.floor().clamp(max=last - 1)
         fraction, left = index - left, left.long()
         row = padded[..., view, :]
         values = row[..., left] * (1 - fraction) + row[..., left + 1] * fraction
-        image = image + (values / nearness**2 if is_fan(geometry) else values)
+        image = image + values * weight
     return image
+
+
+def project_points(x: Tensor, y: Tensor, axis, beam, geometry) -> tuple[Tensor, Tensor | float]:
+    """Detector coordinate u (mm) of the points (x, y) in one view, and their weight ``U⁻²``."""
+    along = x * axis[0] + y * axis[1]
+    if not is_fan(geometry):
+        return along, 1.0
+    source = geometry.source_origin_mm
+    nearness = 1 - (x * beam[0] + y * beam[1]) / source
+    return along * (1 + geometry.origin_detector_mm / source) / nearness, nearness**-2
 
 
 def angular_gaps(angles_rad: np.ndarray, period: float) -> tuple[np.ndarray, float]:

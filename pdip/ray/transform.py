@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pdip.errors import InputError
 from pdip.ray.autograd import LinearMap
-from pdip.ray.engine import PROJECTORS, Engine, choose_engine, engine_class
+from pdip.ray.engine import PROJECTORS, Engine, build_engine, choose_engine
 from pdip.typing import Image, Sinogram
 
 
@@ -83,7 +83,9 @@ class RayTransform:
         columns = self._raw_forward(basis.unflatten(1, self.domain_shape))
         return columns.flatten(1).T.contiguous()
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "RayTransform":
         """The same transform on another device or in another precision.
 
         Args:
@@ -187,9 +189,7 @@ def ray_transform(
         )
     device, dtype = torch.device(device), checked_dtype(dtype)
     name, reason = choose_engine(engine, device)
-    built = engine_class(name).build(
-        geometry, grid, projector=projector, device=device, dtype=dtype
-    )
+    built = build_engine(name, geometry, grid, projector=projector, device=device, dtype=dtype)
     if built.projector != projector:
         reason += f"; projector '{projector}' is {built.projector} here"
     return RayTransform(geometry, grid, built, reason)
