@@ -56,8 +56,8 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
 
 def _line_integrals(values, said: list[str]) -> torch.Tensor:
     """Return the sinogram in float32; refuse what are no line integrals."""
-    if isinstance(values, str):
-        raise InputError("the sinogram must be an array of numbers, got a text.")
+    if isinstance(values, str) or values.dtype.kind in "US":
+        raise InputError("the sinogram must be an array of numbers, got text.")
     integers = values.dtype.kind in "iu"
     with np.errstate(all="ignore"):
         sinogram = rays_tensor("sinogram", values.astype(np.float32))

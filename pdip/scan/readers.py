@@ -115,8 +115,9 @@ def _replace_geometry(fields: dict, sidecar: dict) -> dict:
 
 
 def _checked_image(image: np.ndarray | str, path: Path) -> np.ndarray:
-    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.size == 0:
-        found = image.shape if isinstance(image, np.ndarray) else "a text"
+    numeric = isinstance(image, np.ndarray) and image.dtype.kind in "iuf"
+    if not numeric or image.ndim != 2 or image.size == 0:
+        found = image.shape if numeric else "text"
         raise InputError(f"the ground truth in {path.name} must be (rows, columns), got {found}.")
     with np.errstate(all="ignore"):
         image = image.astype(np.float32).astype(np.float64)

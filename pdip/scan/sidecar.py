@@ -49,8 +49,9 @@ def read_sidecar(path: str | Path) -> dict:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
     except Exception as error:
-        place = str(getattr(error, "problem_mark", "") or "").strip()
-        raise InputError(f"{path.name} is not valid YAML {place}; check it.") from None
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        raise InputError(f"{path.name} is not valid YAML{place}; write 'key: value'.") from None
     if not isinstance(keys, dict):
         raise InputError(f"{path.name} must hold lines 'key: value', such as 'geometry: parallel'.")
     for key in keys:
