@@ -28,7 +28,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 
@@ -78,7 +77,7 @@ class Geometry(ABC):
     @classmethod
     def from_cor(
         cls, angles_deg: Angles, num_detectors: int, *args, cor: float, **settings
-    ) -> Self:
+    ) -> "ParallelBeam | FanBeam":
         """Build from ``cor`` in place of ``detector_shift_mm``.
 
         Args:
@@ -117,7 +116,7 @@ class Geometry(ABC):
         """Position u of the detector elements in mm, (detectors,) float64; 0 is on the axis ray."""
         return (np.arange(self.num_detectors) - self.cor) * self.detector_pitch_mm
 
-    def select(self, view_indices: Sequence[int] | np.ndarray) -> Self:
+    def select(self, view_indices: Sequence[int] | np.ndarray) -> "ParallelBeam | FanBeam":
         """Return the geometry of the views listed, in that order.
 
         Raises:

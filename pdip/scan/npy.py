@@ -3,7 +3,7 @@
 import math
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -41,7 +41,7 @@ def read_npy(path: Path) -> dict:
     return {"sinogram": array}
 
 
-def read_array(stream: BinaryIO, num_bytes: int, name: str) -> np.ndarray:
+def read_array(stream: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
     """Read one array in NumPy's format without pickle and without trusting its header.
 
     Args:
@@ -86,7 +86,7 @@ def read_array(stream: BinaryIO, num_bytes: int, name: str) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="))
 
 
-def _read_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Return shape, Fortran order, dtype and the length of the header in bytes."""
     start = stream.tell()
     try:

@@ -1,7 +1,10 @@
 """Read ``.npz`` files: sizes come from the directory of the archive before anything is read."""
 
 import difflib
+import lzma
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,19 @@ from pdip.scan.npy import MAX_BYTES, read_array
 
 MAX_EXPANSION = 200
 """Unpacked over packed size that is believed, for members above 1 MiB (zlib reaches 1032)."""
+
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,  # encrypted, or a method that is not there
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+"""What zipfile and the decompressors behind it raise for damaged archives."""
 
 NPZ_KEYS = (
     "sinogram",
@@ -45,9 +61,7 @@ def read_npz(path: Path) -> dict:
         raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
-    # zipfile and the decompressors behind it raise their own kinds for damage, encryption and
-    # unknown methods.
-    except Exception as error:
+    except ARCHIVE_ERRORS as error:
         raise InputError(
             f"{path} is not a readable .npz archive ({error}); save it again with numpy.savez."
         ) from None

@@ -1,0 +1,21 @@
+"""Every public function is called under its shape and type annotations."""
+
+from jaxtyping import install_import_hook
+
+# An int passes for a float, as everywhere in Python.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+# Geometry, scan and readers are left out: they take anything and answer with InputError.
+ROOMS = [
+    "pdip.scan.phantoms",
+    "pdip.scan.simulate",
+    "pdip.ray",
+    "pdip.dip",
+    "pdip.linearised",
+    "pdip.solvers",
+    "pdip.evidence",
+    "pdip.posterior",
+    "pdip.calibration",
+    "pdip.baselines",
+]
+
+install_import_hook(ROOMS, CHECKER)
