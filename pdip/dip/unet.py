@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..typing import Image
+from pdip.errors import InputError
+from pdip.typing import Image
 
 LEAKY_SLOPE = 0.2
 NORM_GROUPS = 4
@@ -57,6 +57,15 @@ class UNet(nn.Module):
         if not image_scale > 0:
             raise InputError(f"expected a positive image_scale, got {image_scale}")
         skips = _per_level(skip_channels, scales - 1)
+        self.settings = {
+            "scales": scales,
+            "channels": channels,
+            "skip_channels": skip_channels,
+            "norm": norm,
+            "activation": activation,
+            "image_scale": float(image_scale),
+            "seed": seed,
+        }
         self.image_scale = float(image_scale)
         self.activation = OutputActivation(activation)
         with torch.random.fork_rng(devices=[]):

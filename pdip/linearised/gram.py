@@ -8,7 +8,7 @@ this package, "Gram bases"). One evaluation for new hyperparameters then needs n
 import torch
 from torch import Tensor
 
-from .prior import ParameterPrior
+from pdip.linearised.prior import ParameterPrior
 
 
 def gram_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:

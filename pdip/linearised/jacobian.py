@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
-from ..typing import Image, Params
+from pdip.typing import Image, Params
 
 MEMORY_BUDGET_BYTES = 1_000_000_000
 ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, measured on the U-Nets

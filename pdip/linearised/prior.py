@@ -14,8 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..typing import Params
+from pdip.errors import InputError
+from pdip.typing import Params
 
 
 class PriorGroup(ABC):

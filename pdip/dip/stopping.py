@@ -1,0 +1,95 @@
+"""When a fit has seen enough: at the noise level, or where withheld rays begin to suffer."""
+
+import torch
+from torch import Tensor
+
+from pdip.typing import Image
+
+DISCREPANCY = 0.9  # of σ²: a fit with free weights ends below the noise it should leave
+HELD_OUT_FRACTION = 0.1
+PATIENCE_STEPS = 1000
+
+
+class Discrepancy:
+    """Morozov's principle: stop when ``mean (w r²)`` has fallen to 0.9 σ².
+
+    Args:
+        problem: the data term of the fit.
+        seed: unused; every rule is made alike.
+    """
+
+    def __init__(self, problem, seed: int):
+        self.problem = problem
+        self.fitting_weights = problem.weights
+        self.num_rays = int((problem.weights > 0).sum())
+        self.finished = False
+        self.level = float("inf")
+        self.best_image: Image | None = None
+        self.best_params: dict[str, Tensor] = {}
+        self.history: dict[str, list] = {"step": [], "mean_squared_residual": []}
+
+    def update(self, step: int, image: Image, params: dict[str, Tensor]) -> None:
+        if self.finished:
+            return
+        mean_square = float(self.problem.squared_residual(image, self.problem.weights))
+        mean_square /= self.num_rays
+        level = mean_square / self.problem.noise_std**2
+        self.history["step"].append(step)
+        self.history["mean_squared_residual"].append(mean_square)
+        if level < self.level or self.best_image is None:
+            self.level = level
+            self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}
+        self.finished = level <= DISCREPANCY
+
+    def reason(self, max_steps: int) -> str:
+        if self.finished:
+            return (
+                f"reached the noise level: mean squared residual {self.level:.2f} of the noise "
+                f"variance after {self.history['step'][-1]} steps"
+            )
+        return (
+            f"stopped at max_steps={max_steps} with a mean squared residual {self.level:.2f} times "
+            "the noise variance: under-fitted, or the noise level is too low"
+        )
+
+
+class HeldOutRays:
+    """Stop 1000 steps after the error on a withheld tenth of the rays was smallest.
+
+    Args:
+        problem: the data term of the fit.
+        seed: chooses the withheld rays, the same for all restarts.
+    """
+
+    def __init__(self, problem, seed: int):
+        self.problem = problem
+        generator = torch.Generator().manual_seed(seed)
+        withheld = torch.rand(problem.weights.shape, generator=generator) < HELD_OUT_FRACTION
+        withheld = withheld.to(problem.weights.device)
+        self.fitting_weights = torch.where(withheld, 0, problem.weights)
+        self.testing_weights = torch.where(withheld, problem.weights, 0)
+        self.num_rays = int((self.testing_weights > 0).sum())
+        self.finished = False
+        self.level = float("inf")
+        self.best_step = 0
+        self.best_image: Image | None = None
+        self.best_params: dict[str, Tensor] = {}
+        self.history: dict[str, list] = {"step": [], "held_out_mean_squared_error": []}
+
+    def update(self, step: int, image: Image, params: dict[str, Tensor]) -> None:
+        if self.finished:
+            return
+        error = float(self.problem.squared_residual(image, self.testing_weights)) / self.num_rays
+        self.history["step"].append(step)
+        self.history["held_out_mean_squared_error"].append(error)
+        level = error / self.problem.noise_std**2
+        if level < self.level or self.best_image is None:
+            self.level, self.best_step = level, step
+            self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}
+        self.finished = step - self.best_step >= PATIENCE_STEPS
+
+    def reason(self, max_steps: int) -> str:
+        at = f"held-out rays were best after {self.best_step} steps ({self.level:.2f} of the noise"
+        if self.finished:
+            return f"reached the minimum: {at} variance)"
+        return f"stopped at max_steps={max_steps} with the held-out error still falling: {at} variance)"
