@@ -23,6 +23,7 @@ TV_RATE = 0.3  # λ image_scale / σ²: the prior's rate on edges relative to th
 AVERAGING_STEPS = 100  # the fitted weights are an exponential average over about so many steps
 CHECK_EVERY = 25
 COLLAPSED_CONTRAST = 1e-3  # std of the image over its scale, below which the output is stuck
+SCALE_ITERATIONS = 5
 MAX_CLIPPED_FRACTION = 0.005
 CLIPPED_ABOVE = 0.98
 
@@ -144,12 +145,16 @@ class _Problem:
         return cls(ray, sinogram, weights, noise_std)
 
     def image_scale(self) -> float:
-        """Largest pixel of a CGLS reconstruction stopped at the noise level."""
+        """Largest pixel of a smooth reconstruction: five steps of CGLS, or the noise level."""
         target = float((self.weights > 0).sum()) * self.noise_std**2
-        weights = self.weights
-        return float(
-            cgls(self.ray, self.sinogram, weights=weights, stop_residual=target)[-1].max()
+        iterates = cgls(
+            self.ray,
+            self.sinogram,
+            iterations=SCALE_ITERATIONS,
+            weights=self.weights,
+            stop_residual=target,
         )
+        return float(iterates[-1].max())
 
     def network_input(self, image_scale: float) -> Image:
         return fbp(self.ray, self.sinogram * (self.weights > 0)) / image_scale

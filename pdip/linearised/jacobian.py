@@ -15,7 +15,9 @@ ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, mea
 
 
 class Jacobian:
-    """``J = ∂f/∂θ`` at ``params`` of the network's image, never stored.
+    """``J_h = ∂h/∂θ`` at ``params`` of the network before its output activation, never stored.
+
+    Multiplied by :attr:`slope`, the derivative of the activation, it is that of the image.
 
     ``forward`` is one Jacobian-vector product (JVP), ``adjoint`` one vector-Jacobian product
     (VJP); both take any leading batch axes and work in chunks that fit ``memory_budget_bytes``.
@@ -25,8 +27,6 @@ class Jacobian:
         network_input: z, (height, width).
         params: values of all parameters of the network by name.
         names: the parameters that are differentiated, in this order, flattened row-major.
-        slope: (height, width) to replace ``s'(h)`` of the output activation, else the
-            derivative at the fit.
         memory_budget_bytes: bound on the working memory of one chunk.
     """
 
@@ -37,7 +37,6 @@ class Jacobian:
         params: Mapping[str, Tensor],
         names: tuple[str, ...],
         *,
-        slope: Image | None = None,
         memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
     ):
         self.network = network
@@ -45,7 +44,6 @@ class Jacobian:
         self.params = {name: value.detach() for name, value in params.items()}
         self.names = tuple(names)
         self.memory_budget_bytes = memory_budget_bytes
-        self._slope = slope
 
     @property
     def shapes(self) -> list[torch.Size]:
@@ -66,29 +64,27 @@ class Jacobian:
 
     @cached_property
     def slope(self) -> Image:
-        """``∂ image / ∂ h``, elementwise."""
-        if self._slope is not None:
-            return self._slope
+        """``∂ image / ∂ h`` at the fit, elementwise."""
         h = self.pre_activation
         return jvp(self.network.image, (h,), (torch.ones_like(h),))[1]
 
     def forward(self, vector: Params) -> Image:
-        """``J v``: (*batch, params) to (*batch, height, width)."""
+        """``J_h v``: (*batch, params) to (*batch, height, width)."""
         point = self._point()
 
         def push(v: Tensor) -> Tensor:
             return jvp(self._body, (point,), (self.unflatten(v),))[1]
 
-        return self._in_chunks(push, vector, 1, self.range_shape) * self.slope
+        return self._in_chunks(push, vector, 1, self.range_shape)
 
     def adjoint(self, image: Image) -> Params:
-        """``Jᵀ u``: (*batch, height, width) to (*batch, params)."""
+        """``J_hᵀ u``: (*batch, height, width) to (*batch, params)."""
         _, pull = vjp(self._body, self._point())
 
         def pull_flat(u: Tensor) -> Tensor:
             return self.flatten(pull(u)[0])
 
-        return self._in_chunks(pull_flat, image * self.slope, 2, self.domain_shape)
+        return self._in_chunks(pull_flat, image, 2, self.domain_shape)
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Params:
         return torch.cat([tensors[name].reshape(-1) for name in self.names])

@@ -103,6 +103,10 @@ class MaternFilterGroup(PriorGroup):
     def coefficients(self, log_h):
         return torch.exp(log_h[0] - self.distances.to(log_h) * torch.exp(-log_h[1]))
 
+    def coefficient_slopes(self, log_h: Tensor) -> Tensor:
+        """``∂k_c / ∂ log ℓ``: (6,)."""
+        return self.coefficients(log_h) * self.distances.to(log_h) * torch.exp(-log_h[1])
+
     def apply_pattern(self, pattern, vector):
         taps = (_stencil_distances() == self.distances[pattern]).to(vector)
         return self._on_filters(taps, vector)

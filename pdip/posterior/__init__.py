@@ -1,0 +1,7 @@
+"""The posterior of the image: mean, std, samples, regions, densities."""
+
+from pdip.posterior.image_posterior import ImagePosterior
+from pdip.posterior.mixture import Mixture, SavedPosterior
+from pdip.posterior.posterior import Posterior, relinearise
+
+__all__ = ["ImagePosterior", "Mixture", "Posterior", "SavedPosterior", "relinearise"]

@@ -1,0 +1,157 @@
+"""Log evidence of the hyperparameters: four answers to what the data say about them.
+
+With ``K = A J Σ Jᵀ Aᵀ + σ² W⁻¹`` assembled from Gram bases, every value below costs one
+factorisation and no network pass.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pdip.dip.total_variation import total_variation
+from pdip.errors import InputError
+from pdip.evidence.data import Data
+from pdip.linearised.model import LinearGaussianModel
+from pdip.solvers import Solver
+from pdip.typing import Scalar
+
+
+class Objective(ABC):
+    """A function of the model's hyperparameters to maximise, in nats."""
+
+    def prepare(self, model: LinearGaussianModel, data: Data) -> Objective:
+        """What does not depend on the hyperparameters, computed once."""
+        return self
+
+    @abstractmethod
+    def log_evidence(self, model: LinearGaussianModel, data: Data, solver: Solver) -> Scalar:
+        """The value at the model's hyperparameters, differentiable in them."""
+
+
+@dataclass(frozen=True)
+class Profile(Objective):
+    """Evidence of the linear model itself: ``log N(r; 0, K)``.
+
+    ``r = y - A (x* - J θ*)``, the linear model's residual at zero weights, so that its own
+    optimum and not the network's weights are judged (Antorán et al. 2022b, recommendation 1).
+    """
+
+    def log_evidence(self, model, data, solver):
+        return log_normal(data.residual_of_zero_weights(model), model, data, solver)
+
+
+@dataclass(frozen=True)
+class NetworkWeights(Objective):
+    """Laplace evidence at the network's own weights θ*.
+
+    ``-½ ‖W^{1/2}(y - A x*)‖²/σ² - ½ θ*ᵀ Σ⁻¹ θ* - ½ log|K| - (m/2) log 2π``
+    (Antorán et al. 2022a, eq. 15): the Gaussian evidence with its quadratic form split at θ*.
+    """
+
+    def log_evidence(self, model, data, solver):
+        return weights_evidence(
+            data.residual(model.image), model.jacobian.vector, model, data, solver
+        )
+
+
+@dataclass(frozen=True)
+class LinearisedWeights(Objective):
+    """As :class:`NetworkWeights`, with θ at the optimum of the linear model's TV objective.
+
+    ``min_θ ½ ‖W^{1/2}(A (x* + J(θ - θ*)) - y)‖² + λ TV(x* + J(θ - θ*))``, by Adam from θ*.
+
+    Args:
+        tv_weight: λ.
+        steps: Adam steps, one JVP and one VJP each.
+        learning_rate: of Adam.
+    """
+
+    tv_weight: float = 0.0
+    steps: int = 500
+    learning_rate: float = 1e-4
+
+    def prepare(self, model, data):
+        start = model.jacobian.vector
+        offset = torch.zeros_like(start)
+        optimiser = torch.optim.Adam([offset], lr=self.learning_rate)
+        for _ in range(self.steps):
+            image = model.image + model.slope * model.jacobian.forward(offset)
+            with torch.enable_grad():
+                image.requires_grad_()
+                misfit = data.squared_residual(image) / 2
+                loss = misfit + self.tv_weight * total_variation(image)
+                (gradient,) = torch.autograd.grad(loss, image)
+            offset.grad = model.jacobian.adjoint(model.slope * gradient)
+            optimiser.step()
+        image = model.image + model.slope * model.jacobian.forward(offset)
+        return _AtWeights(start + offset, image)
+
+    def log_evidence(self, model, data, solver):
+        return self.prepare(model, data).log_evidence(model, data, solver)
+
+
+@dataclass(frozen=True)
+class _AtWeights(Objective):
+    """The Laplace evidence at given weights and their image."""
+
+    params: Tensor
+    image: Tensor
+
+    def log_evidence(self, model, data, solver):
+        return weights_evidence(data.residual(self.image), self.params, model, data, solver)
+
+
+@dataclass(frozen=True)
+class Conditional(Objective):
+    """Predictive density of withheld rays given the others, ``log p(y_h | y_f)``.
+
+    The difference of two profile evidences. The network must have been fitted without the
+    withheld rays, which then are an unbiased witness of the features J.
+
+    Args:
+        held_out: (views, detectors) bool, True for withheld rays.
+    """
+
+    held_out: Tensor
+
+    def log_evidence(self, model, data, solver):
+        fitted = data.without(self.held_out)
+        if fitted.num_rays in (0, data.num_rays):
+            raise InputError("expected some rays withheld and some not, got all or none")
+        joint = log_normal(data.residual_of_zero_weights(model), model, data, solver)
+        return joint - log_normal(fitted.residual_of_zero_weights(model), model, fitted, solver)
+
+
+def log_normal(residual: Tensor, model, data: Data, solver: Solver) -> Scalar:
+    """``log N(r; 0, K)`` over the rays of positive weight."""
+    factor = solver.factorise(data.covariance(model))
+    whitened = factor.whiten(residual[:, None])
+    constant = data.num_rays * math.log(2 * math.pi)
+    return -0.5 * (whitened.square().sum() + factor.log_determinant() + constant)
+
+
+def weights_evidence(residual: Tensor, params: Tensor, model, data: Data, solver) -> Scalar:
+    """The Laplace evidence of :class:`NetworkWeights` at any weights."""
+    factor = solver.factorise(data.covariance(model))
+    misfit = (residual.square() * data.weights).sum() / model.noise_variance
+    complexity = model.prior.quadratic(params)
+    if model.log_nugget_variance is not None:
+        raise InputError(
+            "the evidence at given weights says nothing of a nugget; use the profile or the "
+            "conditional objective with it"
+        )
+    constant = data.num_rays * math.log(2 * math.pi)
+    return -0.5 * (misfit + complexity + factor.log_determinant() + constant)
+
+
+OBJECTIVES = {
+    "network_weights": NetworkWeights,
+    "linearised_weights": LinearisedWeights,
+    "profile": Profile,
+    "conditional": Conditional,
+}

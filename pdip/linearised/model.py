@@ -1,0 +1,208 @@
+"""The linear Gaussian model around a fit: ``x = x* + S J_h (θ - θ*) + nugget``, ``θ ~ N(0, Σ)``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from linear_operator.operators import LinearOperator
+from torch import Tensor
+
+from pdip.errors import InputError
+from pdip.linearised.features import Features
+from pdip.linearised.jacobian import Jacobian
+from pdip.linearised.prior import ParameterPrior
+from pdip.typing import Image, Scalar
+
+ACTIVATIONS = ("before", "through")
+
+
+@dataclass(frozen=True)
+class LinearGaussianModel:
+    """A Gaussian-process prior on images whose covariance is that of the linearised network.
+
+    ``h = h* + J_h (θ - θ*)`` before the output activation, ``x = x* + S (h - h*) + n`` after it,
+    ``y = A x + η`` with ``n ~ N(0, τ² I)`` (optional) and ``η ~ N(0, σ² W⁻¹)``.
+
+    Attributes:
+        jacobian: J_h, of the network before its output activation.
+        ray: A.
+        prior: ``p(θ)`` with its hyperparameters.
+        image: x*, (height, width), 1/mm.
+        slope: S, the diagonal as an image.
+        activation: ``"before"``: the posterior of h is carried through the activation by its
+            moments; ``"through"``: S is the derivative at h* and x is Gaussian throughout.
+        features: what the evidence needs of J, computed once for this slope.
+        log_noise_variance: ``log σ²``, float64.
+        log_nugget_variance: ``log τ²`` or None.
+    """
+
+    jacobian: Jacobian
+    ray: object
+    prior: ParameterPrior
+    image: Image
+    slope: Image
+    activation: str
+    features: Features
+    log_noise_variance: Scalar
+    log_nugget_variance: Scalar | None = None
+
+    @property
+    def noise_variance(self) -> Scalar:
+        return self.log_noise_variance.exp()
+
+    @property
+    def nugget_variance(self) -> Scalar:
+        """τ², zero without a nugget."""
+        if self.log_nugget_variance is None:
+            return torch.zeros_like(self.log_noise_variance)
+        return self.log_nugget_variance.exp()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name for each entry of ``log_hyperparameters``."""
+        nugget = () if self.log_nugget_variance is None else ("log_nugget_variance",)
+        return (*self.prior.names, *nugget, "log_noise_variance")
+
+    @property
+    def log_hyperparameters(self) -> Tensor:
+        """All hyperparameters on log scale: (h,) float64."""
+        parts = [self.prior.log_hyperparameters, self.log_noise_variance.reshape(1)]
+        if self.log_nugget_variance is not None:
+            parts.insert(1, self.log_nugget_variance.reshape(1))
+        return torch.cat(parts)
+
+    def at(self, log_hyperparameters: Tensor) -> LinearGaussianModel:
+        """The same model with other hyperparameters; differentiable in them."""
+        count = len(self.prior.log_hyperparameters)
+        nugget = None if self.log_nugget_variance is None else log_hyperparameters[count]
+        return replace(
+            self,
+            prior=self.prior.at(log_hyperparameters[:count]),
+            log_nugget_variance=nugget,
+            log_noise_variance=log_hyperparameters[-1],
+        )
+
+    def with_slope(self, slope: Image) -> LinearGaussianModel:
+        """The same model with another S; the features are computed anew."""
+        return replace(self, slope=slope, features=self.features.with_slope(slope))
+
+    def signal_covariance(self) -> Tensor:
+        """``A (S J_h Σ J_hᵀ S + τ² I) Aᵀ`` assembled from the Gram bases: (rays, rays) float64."""
+        signal = torch.tensordot(self.prior.coefficients(), self.features.gram, 1)
+        if self.log_nugget_variance is None:
+            return signal
+        return signal + self.nugget_variance * self.features.nugget_gram
+
+    def image_covariance(self) -> LinearOperator:
+        """``S J_h Σ J_hᵀ S + τ² I`` on flat images, matrix-free."""
+        return ImageCovariance(self)
+
+    def sinogram_covariance(self, weights: Tensor | None = None) -> LinearOperator:
+        """``K = A (S J_h Σ J_hᵀ S + τ² I) Aᵀ + σ² W⁻¹`` on flat sinograms, matrix-free."""
+        if weights is None:
+            weights = torch.ones(self.ray.range_shape, dtype=self.image.dtype)
+        return SinogramCovariance(self, weights.to(self.image).reshape(-1))
+
+
+class _Covariance(LinearOperator):
+    """A square operator given by its action on columns."""
+
+    model: LinearGaussianModel
+    side: int
+
+    def _size(self):
+        return torch.Size((self.side, self.side))
+
+    def _transpose_nonbatch(self):
+        return self
+
+    @property
+    def dtype(self):
+        return self.model.image.dtype
+
+    @property
+    def device(self):
+        return self.model.image.device
+
+    def _matmul(self, rhs: Tensor) -> Tensor:
+        columns = rhs if rhs.ndim == 2 else rhs[:, None]
+        product = self._apply(columns.mT).mT
+        return product if rhs.ndim == 2 else product[:, 0]
+
+
+class ImageCovariance(_Covariance):
+    """``S J_h Σ J_hᵀ S + τ² I`` of a :class:`LinearGaussianModel`."""
+
+    def __init__(self, model: LinearGaussianModel):
+        super().__init__(model)
+        self.model = model
+        self.side = model.image.numel()
+
+    def _apply(self, vectors: Tensor) -> Tensor:
+        model = self.model
+        images = vectors.reshape(-1, *model.image.shape)
+        weights = model.prior.covariance_apply(model.jacobian.adjoint(images * model.slope))
+        out = model.slope * model.jacobian.forward(weights) + model.nugget_variance.to(images) * images
+        return out.reshape(vectors.shape)
+
+
+class SinogramCovariance(_Covariance):
+    """``A ImageCovariance Aᵀ + σ² W⁻¹`` of a :class:`LinearGaussianModel`."""
+
+    def __init__(self, model: LinearGaussianModel, weights: Tensor):
+        super().__init__(model, weights)
+        self.model = model
+        self.weights = weights
+        self.side = weights.numel()
+
+    def _apply(self, vectors: Tensor) -> Tensor:
+        ray = self.model.ray
+        images = ray.adjoint(vectors.reshape(-1, *ray.range_shape))
+        signal = ImageCovariance(self.model)._apply(images.flatten(1))
+        forward = ray.forward(signal.reshape(images.shape)).reshape(vectors.shape)
+        return forward + self.model.noise_variance.to(vectors) / self.weights * vectors
+
+
+def linearise(
+    fit,
+    ray,
+    prior: ParameterPrior,
+    *,
+    activation: str = "before",
+    nugget_std: float | None = None,
+) -> LinearGaussianModel:
+    """Linearise the network of a fit in its weights, and compute the model's Gram bases.
+
+    Args:
+        fit: a :class:`~pdip.dip.DIPFit`; its noise level is the model's starting value.
+        ray: the ray transform of the fit.
+        prior: which parameters are uncertain, and how.
+        activation: ``"before"`` or ``"through"`` the output activation.
+        nugget_std: starting value of τ in 1/mm, None for a model without a nugget.
+
+    Raises:
+        InputError: an unknown ``activation``, or a problem too large for exact algebra.
+    """
+    if activation not in ACTIVATIONS:
+        raise InputError(f"expected activation 'before' or 'through', got {activation!r}")
+    if nugget_std is not None and not nugget_std > 0:
+        raise InputError(f"expected a positive nugget_std, got {nugget_std}")
+    jacobian = Jacobian(fit.network, fit.network_input, fit.params, prior.parameters)
+    slope = jacobian.slope
+    image = fit.network.image(jacobian.pre_activation)
+    features = Features.of(jacobian, ray, prior, slope, image)
+    return LinearGaussianModel(
+        jacobian=jacobian,
+        ray=ray,
+        prior=prior,
+        image=image,
+        slope=slope,
+        activation=activation,
+        features=features,
+        log_noise_variance=torch.tensor(2 * math.log(fit.noise_std), dtype=torch.float64),
+        log_nugget_variance=(
+            None if nugget_std is None else torch.tensor(2 * math.log(nugget_std)).double()
+        ),
+    )

@@ -1,0 +1,131 @@
+"""What every posterior offers, whatever it is made of: a Gaussian on images and its questions."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from pdip.errors import ComputationError, InputError
+from pdip.solvers import Solution
+from pdip.typing import Image, Mask
+
+RESOLUTION = 1e-4
+"""Smallest std of a pixel, relative to the image scale: finer grey levels are never claimed."""
+MAX_DENSE_PIXELS = 1600
+
+
+class ImagePosterior(ABC):
+    """A Gaussian distribution of images given one scan.
+
+    Attributes:
+        image: x*, the network's image, the centre of the shipped error bars, (height, width).
+        mean: the linear model's own posterior mean, (height, width).
+        solution: certificate of the solves behind it.
+    """
+
+    image: Image
+    mean: Image
+    solution: Solution
+
+    @abstractmethod
+    def covariance(self, mask: Mask | None = None) -> Tensor:
+        """Covariance of the pixels in ``mask`` (None: all), (k, k) float64, row-major order.
+
+        Raises:
+            InputError: more pixels than a dense matrix is kept for.
+        """
+
+    @abstractmethod
+    def std(self) -> Image:
+        """Standard deviation of every pixel, 1/mm."""
+
+    @abstractmethod
+    def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
+        """Draws around ``image``: (num_samples, height, width)."""
+
+    @abstractmethod
+    def functional_variance(self, weights: Image) -> float:
+        """``Var[Σ_i w_i x_i]``."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What :class:`SavedPosterior` needs to answer without the network."""
+
+    def functional(self, weights: Image) -> tuple[float, float]:
+        """Mean and std of ``Σ_i w_i x_i``, for example of a region with ``w = mask / count``.
+
+        Args:
+            weights: (height, width).
+
+        Raises:
+            InputError: weights of another shape, or not finite.
+        """
+        if weights.shape != self.image.shape or not bool(torch.isfinite(weights).all()):
+            raise InputError(
+                f"expected finite weights of shape {tuple(self.image.shape)}, got "
+                f"{tuple(weights.shape)}"
+            )
+        mean = (weights.double() * self.image.double()).sum()
+        return float(mean), math.sqrt(max(self.functional_variance(weights), 0.0))
+
+    def log_prob(self, image: Image, patch: int | None = None) -> float:
+        """Log-density of an image under the Gaussian around ``image``, nats.
+
+        Args:
+            image: (height, width).
+            patch: None for the joint density of all pixels; p for the sum of the joint densities
+                of p x p patches side by side (those at the border may be smaller), 1 for the
+                pixels' marginals.
+
+        Raises:
+            InputError: an image of another shape, or ``patch`` below 1.
+            ComputationError: a covariance is not positive definite.
+        """
+        if image.shape != self.image.shape:
+            raise InputError(
+                f"expected an image of shape {tuple(self.image.shape)}, got {tuple(image.shape)}"
+            )
+        if patch is not None and patch < 1:
+            raise InputError(f"expected a patch of at least 1 pixel, got {patch}")
+        error = (image.double() - self.image.double()).to(self.image.device)
+        if patch == 1:
+            std = self.std().double()
+            return float(
+                -0.5 * (error / std).square().sum()
+                - std.log().sum()
+                - 0.5 * error.numel() * math.log(2 * math.pi)
+            )
+        height, width = error.shape
+        size = max(height, width) if patch is None else patch
+        total = 0.0
+        for top in range(0, height, size):
+            for left in range(0, width, size):
+                mask = torch.zeros(height, width, dtype=torch.bool, device=error.device)
+                mask[top : top + size, left : left + size] = True
+                total += normal_log_density(error[mask], self.covariance(mask))
+        return total
+
+
+def normal_log_density(error: Tensor, covariance: Tensor) -> float:
+    """``log N(e; 0, C)``."""
+    root, info = torch.linalg.cholesky_ex(covariance)
+    if int(info):
+        raise ComputationError(
+            f"expected a positive definite posterior covariance, got one whose leading minor "
+            f"{int(info)} of {len(covariance)} is not; ask for the marginals with patch=1"
+        )
+    white = torch.linalg.solve_triangular(root, error[:, None], upper=False)
+    log_det = 2 * root.diagonal().log().sum()
+    constant = len(error) * math.log(2 * math.pi)
+    return float(-0.5 * (white.square().sum() + log_det + constant))
+
+
+def select(covariance: Tensor, mask: Mask | None) -> Tensor:
+    """The rows and columns of the pixels in a mask."""
+    if mask is None:
+        return covariance
+    index = mask.reshape(-1).nonzero()[:, 0]
+    return covariance[index][:, index]

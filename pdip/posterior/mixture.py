@@ -1,0 +1,137 @@
+"""A mixture of posteriors by its moments, and a posterior read back from a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from pdip.errors import InputError
+from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior, select
+from pdip.solvers import Solution
+from pdip.typing import Image, Mask
+
+
+@final
+class Mixture(ImagePosterior):
+    """Equal mixture of posteriors from several fits: mean of means, mean covariance plus spread.
+
+    ``Cov = (1/R) Σ_r [C_r + (x_r - x̄)(x_r - x̄)ᵀ]``.
+
+    Args:
+        posteriors: one for each restart, on the same grid.
+    """
+
+    def __init__(self, posteriors: Sequence[ImagePosterior]):
+        if not posteriors:
+            raise InputError("expected at least one posterior for a mixture, got none")
+        self.posteriors = tuple(posteriors)
+        self._images = torch.stack([p.image for p in posteriors])
+        self.image = self._images.mean(0)
+        self.mean = torch.stack([p.mean for p in posteriors]).mean(0)
+        worst = max((p.solution for p in posteriors), key=lambda s: s.worst_residual)
+        converged = all(p.solution.converged for p in posteriors)
+        self.solution = Solution(worst.value, worst.worst_residual, converged)
+
+    @property
+    def _deviations(self) -> Tensor:
+        return (self._images - self.image).double()
+
+    def covariance(self, mask: Mask | None = None) -> Tensor:
+        spread = self._deviations.flatten(1) if mask is None else self._deviations[:, mask]
+        within = sum(p.covariance(mask) for p in self.posteriors)
+        return (within + spread.mT @ spread) / len(self.posteriors)
+
+    def std(self) -> Image:
+        within = torch.stack([p.std().double().square() for p in self.posteriors]).mean(0)
+        return (within + self._deviations.square().mean(0)).sqrt()
+
+    def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
+        device = self.image.device
+        which = torch.randint(
+            len(self.posteriors), (num_samples,), generator=generator, device=device
+        )
+        out = self.image.new_empty(num_samples, *self.image.shape)
+        for i, posterior in enumerate(self.posteriors):
+            count = int((which == i).sum())
+            if count:
+                out[which == i] = posterior.sample(count, generator=generator).to(out)
+        return out
+
+    def functional_variance(self, weights: Image) -> float:
+        within = sum(p.functional_variance(weights) for p in self.posteriors)
+        spread = (self._deviations * weights).sum((-2, -1)).square().sum()
+        return float(within + spread) / len(self.posteriors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = [p.tensors() for p in self.posteriors]
+        out = {"image": self.image, "mean": self.mean, "std": self.std()}
+        if "covariance" in parts[0]:
+            out["covariance"] = self.covariance()
+        else:
+            each = -(-len(parts[0]["deviations"]) // len(parts))
+            shifted = [
+                part["deviations"][:each] + part["image"] - self.image.cpu() for part in parts
+            ]
+            out["deviations"] = torch.cat(shifted)
+        return {name: value.float().cpu().contiguous() for name, value in out.items()}
+
+
+@final
+class SavedPosterior(ImagePosterior):
+    """A posterior kept as numbers: moments and, where it does not fit, samples.
+
+    Args:
+        tensors: ``image``, ``mean``, ``std`` and either ``covariance`` (pixels, pixels) or
+            ``deviations`` (samples, height, width).
+
+    Raises:
+        InputError: a tensor is missing.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        missing = {"image", "mean", "std"} - tensors.keys()
+        if missing or not tensors.keys() & {"covariance", "deviations"}:
+            raise InputError(
+                f"expected a saved posterior with image, mean, std and covariance or deviations, "
+                f"got {', '.join(sorted(tensors)) or 'nothing'}"
+            )
+        self.image, self.mean = tensors["image"], tensors["mean"]
+        self._tensors = tensors
+        self.solution = Solution(self.image.new_zeros(0), 0.0, True)
+
+    def std(self) -> Image:
+        return self._tensors["std"]
+
+    def covariance(self, mask: Mask | None = None) -> Tensor:
+        if "covariance" in self._tensors:
+            return select(self._tensors["covariance"].double(), mask)
+        deviations = self._tensors["deviations"].double()
+        chosen = deviations.flatten(1) if mask is None else deviations[:, mask]
+        if chosen.shape[1] > MAX_DENSE_PIXELS:
+            raise InputError(
+                f"expected a mask of at most {MAX_DENSE_PIXELS} pixels, got {chosen.shape[1]}"
+            )
+        return chosen.mT @ chosen / len(chosen)
+
+    def functional_variance(self, weights: Image) -> float:
+        weights = weights.double()
+        if "covariance" in self._tensors:
+            flat = weights.reshape(-1)
+            return float(flat @ self._tensors["covariance"].double() @ flat)
+        return float((self._tensors["deviations"].double() * weights).sum((-2, -1)).square().mean())
+
+    def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
+        if "deviations" in self._tensors:
+            deviations = self._tensors["deviations"]
+            draw = torch.randn(num_samples, len(deviations), generator=generator)
+            combined = torch.tensordot(draw, deviations, 1) / len(deviations) ** 0.5
+            return self.image + combined
+        root = torch.linalg.cholesky(self._tensors["covariance"].double())
+        draw = torch.randn(num_samples, len(root), generator=generator).double()
+        return self.image + (draw @ root.mT).reshape(-1, *self.image.shape).to(self.image)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self._tensors)

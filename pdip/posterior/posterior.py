@@ -1,0 +1,248 @@
+"""The posterior of the linear Gaussian model given the scan."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Tensor
+
+from pdip.errors import ComputationError, InputError
+from pdip.evidence.data import Data
+from pdip.linearised import LinearGaussianModel, statistical_linearisation
+from pdip.posterior.image_posterior import (
+    MAX_DENSE_PIXELS,
+    RESOLUTION,
+    ImagePosterior,
+    select,
+)
+from pdip.solvers import Cholesky, Solver
+from pdip.typing import Image, Mask
+
+STD_SAMPLES = 1024
+MAX_EXACT_PIXELS = 6400  # up to here the prior variance of every pixel is computed exactly
+CHUNK = 64
+
+
+@final
+class Posterior(ImagePosterior):
+    """``p(x | y)`` of a :class:`~pdip.linearised.LinearGaussianModel`, Gaussian on images.
+
+    ``Cov = Kxx - Kxy K⁻¹ Kyx`` with ``Kxy = (S J Σ Jᵀ S + τ² I) Aᵀ``. With the model's activation
+    ``"before"``, the posterior of h is carried through the activation by its moments: S becomes
+    ``E[s'(h)]`` under the posterior of each h, and the variance that no slope explains is added
+    to each pixel. No pixel's std is below 1e-4 of the image scale.
+
+    Exact up to 6 400 pixels; beyond, the std is that of 1 024 samples (relative error 2.2 %).
+
+    Args:
+        model: the model at the hyperparameters to use.
+        scan: the scan.
+        solver: how K is solved.
+
+    Raises:
+        ComputationError: a solve that did not converge.
+    """
+
+    def __init__(self, model: LinearGaussianModel, scan, solver: Solver | None = None):
+        self.model = model
+        self.data = Data.of(scan, model.ray)
+        with torch.no_grad():
+            self._factor = (solver or Cholesky()).factorise(self.data.covariance(model))
+            residual = self.data.residual_of_zero_weights(model)
+            self.solution = self._factor.solve(residual[:, None])
+            if not self.solution.converged:
+                raise ComputationError(
+                    f"the solve for the posterior mean ended with a relative residual of "
+                    f"{self.solution.worst_residual:.1e}; raise the noise level"
+                )
+            self.image = model.image
+            self.mean = self._linear_mean()
+
+    def _linear_mean(self) -> Image:
+        h = self.model.jacobian.pre_activation - self.model.features.params_image
+        update = (self._cross @ self.solution.value)[:, 0].reshape(h.shape)
+        h = h + update.to(h)
+        if self.model.activation == "before":
+            return self.model.jacobian.network.image(h)
+        return self.image + self.model.slope * (h - self.model.jacobian.pre_activation)
+
+    @cached_property
+    def _cross(self) -> Tensor:
+        """``Cov[h, y] = J Σ Jᵀ S Aᵀ``: (pixels, m) float64, one VJP and JVP a ray at most."""
+        model, features = self.model, self.model.features
+        slope = model.slope.reshape(-1)
+        rays = features.rays[self.data.index]
+        if features.pixel_gram is not None:
+            latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
+            return latent @ (rays.flatten(1) * slope).double().mT
+        columns = []
+        for chunk in rays.split(CHUNK):
+            weights = model.prior.covariance_apply(model.jacobian.adjoint(chunk * model.slope))
+            columns.append(model.jacobian.forward(weights).flatten(1).mT.double())
+        return torch.cat(columns, dim=1)
+
+    @cached_property
+    def _whitened(self) -> Tensor:
+        """``L⁻¹ Cov[y, h]``: (m, pixels)."""
+        return self._factor.whiten(self._cross.mT)
+
+    @cached_property
+    def pre_activation_variance(self) -> Image:
+        """Posterior variance of each h, exact or from samples."""
+        model, shape = self.model, self.image.shape
+        if self.image.numel() <= MAX_EXACT_PIXELS:
+            prior = model.prior.coefficients() @ model.features.pixel_variance
+            return (prior - self._whitened.square().sum(0)).clamp(min=0).reshape(shape)
+        generator = torch.Generator(self.image.device).manual_seed(0)
+        total = torch.zeros(shape, dtype=torch.float64, device=self.image.device)
+        for _ in range(STD_SAMPLES // CHUNK):
+            total += self._sample_parts(CHUNK, generator)[0].double().square().sum(0)
+        return total / STD_SAMPLES
+
+    @cached_property
+    def _pushed(self) -> tuple[Image, Image, Image]:
+        """``E[s(h)]``, the slope and the unexplained variance of x given h, all float64."""
+        model = self.model
+        if model.activation == "through":
+            slope = model.slope.double()
+            return self.image.double(), slope, torch.zeros_like(slope)
+        return statistical_linearisation(
+            model.jacobian.network.image,
+            model.jacobian.pre_activation.double(),
+            self.pre_activation_variance,
+        )
+
+    @property
+    def pushed_mean(self) -> Image:
+        """``E[s(h)]`` under the posterior of h around h*."""
+        return self._pushed[0]
+
+    @property
+    def _floor(self) -> float:
+        return (RESOLUTION * self.model.jacobian.network.image_scale) ** 2
+
+    @cached_property
+    def _dense(self) -> Tensor:
+        model, features = self.model, self.model.features
+        if features.pixel_gram is None:
+            raise InputError(
+                f"expected at most {MAX_DENSE_PIXELS} pixels for a full covariance, got "
+                f"{self.image.numel()}; ask for a smaller mask, a functional, or samples"
+            )
+        _, slope, unexplained = (part.reshape(-1) for part in self._pushed)
+        latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
+        prior = slope[:, None] * latent * slope
+        prior.diagonal().add_(model.nugget_variance.to(prior))
+        whitened = self._whitened * slope + self._whitened_nugget
+        prior.sub_(whitened.mT @ whitened)
+        prior.diagonal().clamp_(min=0).add_(unexplained + self._floor)
+        return (prior + prior.mT) / 2
+
+    @cached_property
+    def _whitened_nugget(self) -> Tensor | float:
+        """``L⁻¹ Cov[y, n] = τ² L⁻¹ A``: (m, pixels), 0 without a nugget."""
+        if self.model.log_nugget_variance is None:
+            return 0.0
+        rays = self.model.features.rays[self.data.index].flatten(1).double()
+        return self.model.nugget_variance * self._factor.whiten(rays)
+
+    def covariance(self, mask: Mask | None = None) -> Tensor:
+        if self.model.features.pixel_gram is not None:
+            return select(self._dense, mask)
+        count = self.image.numel() if mask is None else int(mask.sum())
+        if count > MAX_DENSE_PIXELS:
+            raise InputError(
+                f"expected a mask of at most {MAX_DENSE_PIXELS} pixels for a covariance, got "
+                f"{count}; choose a smaller region, a functional, or samples"
+            )
+        index = torch.arange(self.image.numel()) if mask is None else mask.reshape(-1).nonzero()[:, 0]
+        unit = torch.nn.functional.one_hot(index, self.image.numel()).double()
+        return self._form(unit)
+
+    def functional_variance(self, weights: Image) -> float:
+        return float(self._form(weights.reshape(1, -1).double())[0, 0])
+
+    def _form(self, functionals: Tensor) -> Tensor:
+        """``B Cov Bᵀ`` for rows B (k, pixels), one VJP each."""
+        model = self.model
+        _, slope, unexplained = (part.reshape(-1) for part in self._pushed)
+        sloped = functionals * slope
+        rows = model.jacobian.adjoint(sloped.reshape(-1, *self.image.shape).to(self.image))
+        prior = (rows @ model.prior.covariance_apply(rows).mT).double()
+        diagonal = model.nugget_variance + unexplained + self._floor
+        whitened = self._whitened @ sloped.mT
+        if model.log_nugget_variance is not None:
+            whitened = whitened + self._whitened_nugget @ functionals.mT
+        return prior + (functionals * diagonal) @ functionals.mT - whitened.mT @ whitened
+
+    def std(self) -> Image:
+        return self._std
+
+    @cached_property
+    def _std(self) -> Image:
+        if self.model.features.pixel_gram is not None:
+            return self._dense.diagonal().sqrt().reshape(self.image.shape)
+        _, slope, unexplained = self._pushed
+        if self.model.log_nugget_variance is None:
+            variance = slope.square() * self.pre_activation_variance
+            return (variance + unexplained + self._floor).sqrt()
+        generator = torch.Generator(self.image.device).manual_seed(1)
+        samples = torch.cat(
+            [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
+        )
+        return (samples - self.image).double().square().mean(0).sqrt()
+
+    def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
+        """Matheron's rule: a draw from the prior, corrected by its own simulated residual.
+
+        ``x + Kxy K⁻¹ (ε - A x)`` with ``x ~ N(0, Kxx)``, ``ε ~ N(0, σ² W⁻¹)``: one JVP a draw.
+        """
+        h, nugget = self._sample_parts(num_samples, generator)
+        _, slope, unexplained = self._pushed
+        extra = torch.randn(h.shape, generator=generator, device=h.device, dtype=h.dtype)
+        return self.image + slope.to(h) * h + nugget + (unexplained + self._floor).sqrt().to(h) * extra
+
+    def _sample_parts(self, num_samples: int, generator) -> tuple[Tensor, Tensor | float]:
+        """Posterior draws of ``h - E[h]`` and of the nugget, (num_samples, height, width) each."""
+        model, shape = self.model, (num_samples, *self.image.shape)
+        place = {"generator": generator, "device": self.image.device, "dtype": self.image.dtype}
+        weights = torch.randn(num_samples, *model.jacobian.domain_shape, **place)
+        h = model.jacobian.forward(model.prior.root_apply(weights))
+        nugget = 0.0
+        image = model.slope * h
+        if model.log_nugget_variance is not None:
+            nugget = model.nugget_variance.sqrt().to(h) * torch.randn(shape, **place)
+            image = image + nugget
+        sinogram = model.ray.forward(image).flatten(1)[:, self.data.index].double()
+        noise = torch.randn(sinogram.shape, generator=generator, device=h.device).double()
+        noise = noise * (model.noise_variance / self.data.weights).sqrt()
+        white = self._factor.whiten((noise - sinogram).mT)
+        h = h + (white.mT @ self._whitened).reshape(shape).to(h)
+        if model.log_nugget_variance is not None:
+            nugget = nugget + (white.mT @ self._whitened_nugget).reshape(shape).to(h)
+        return h, nugget
+
+    def tensors(self) -> dict[str, Tensor]:
+        out = {"image": self.image, "mean": self.mean, "std": self.std()}
+        if self.model.features.pixel_gram is not None:
+            out["covariance"] = self.covariance()
+        else:
+            generator = torch.Generator(self.image.device).manual_seed(2)
+            chunks = [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
+            out["deviations"] = torch.cat(chunks) - self.image
+        return {name: value.float().cpu().contiguous() for name, value in out.items()}
+
+
+def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):
+    """The model with the slopes ``E[s'(h)]`` of its own posterior in place of ``s'(h*)``.
+
+    One step of posterior linearisation (García-Fernández et al. 2015): a saturated pixel whose h
+    is unsure gets a slope again. The hyperparameters should be optimised anew afterwards.
+    Unchanged for a model with activation ``"through"``.
+    """
+    if model.activation == "through":
+        return model
+    slope = Posterior(model, scan, solver)._pushed[1]
+    return model.with_slope(slope.to(model.image))

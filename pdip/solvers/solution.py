@@ -1,0 +1,49 @@
+"""What every solver offers: values that factorise, factors that solve, records that confess."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Result of ``K X = B`` with its certificate.
+
+    Attributes:
+        value: X, (n, k).
+        worst_residual: the largest true ``‖K x - b‖ / ‖b‖`` over the columns.
+        converged: whether that is within the solver's tolerance.
+    """
+
+    value: Tensor
+    worst_residual: float
+    converged: bool
+
+
+class Factor(ABC):
+    """A matrix made ready for solves."""
+
+    @abstractmethod
+    def solve(self, columns: Tensor) -> Solution:
+        """``K⁻¹ B`` for columns (n, k)."""
+
+    @abstractmethod
+    def whiten(self, columns: Tensor) -> Tensor:
+        """``R B`` with ``Rᵀ R = K⁻¹``, so that ``‖R b‖² = bᵀ K⁻¹ b``."""
+
+    @abstractmethod
+    def log_determinant(self) -> Tensor:
+        """``log |K|``."""
+
+
+class Solver(ABC):
+    """A frozen value that says how covariances are solved."""
+
+    @abstractmethod
+    def factorise(self, covariance: Tensor) -> Factor:
+        """Prepare a symmetric positive definite matrix (n, n).
+
+        Raises:
+            ComputationError: it is not positive definite.
+        """
