@@ -1,6 +1,7 @@
 """The U-Net whose weights are the image model: the only file in which channel axes exist."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -152,17 +153,18 @@ def upsample2(x: Tensor) -> Tensor:
     Equal to ``interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)``, whose
     backward pass on CUDA is not deterministic.
     """
-    rows = _doubling(x.shape[-2], x)
-    columns = _doubling(x.shape[-1], x)
+    rows = _doubling(x.shape[-2], x.dtype, x.device)
+    columns = _doubling(x.shape[-1], x.dtype, x.device)
     return rows @ x @ columns.mT
 
 
-def _doubling(n: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _doubling(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The (2n, n) matrix of linear interpolation at the half-pixel positions."""
     position = (torch.arange(2 * n, dtype=torch.float64) + 0.5) / 2 - 0.5
     position = position.clamp(0, n - 1)
     distance = (position[:, None] - torch.arange(n, dtype=torch.float64)).abs()
-    return (1 - distance).clamp(min=0).to(dtype=like.dtype, device=like.device)
+    return (1 - distance).clamp(min=0).to(dtype=dtype, device=device)
 
 
 def _per_level(skip_channels: int | Sequence[int], levels: int) -> list[int]:

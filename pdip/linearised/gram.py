@@ -21,12 +21,8 @@ def gram_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:
     Returns:
         (patterns, k, k) float64, in the order of :meth:`ParameterPrior.coefficients`.
     """
-    bases = []
-    for group, block in zip(prior.groups, prior.blocks(rows), strict=True):
-        for pattern in range(group.num_patterns):
-            gram = group.apply_pattern(pattern, block) @ block.mT
-            bases.append(gram.double())
-    return torch.stack(bases)
+    parts = zip(prior.groups, prior.blocks(rows), strict=True)
+    return torch.cat([group.gram_bases(block) for group, block in parts])
 
 
 def variance_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:

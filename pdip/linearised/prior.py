@@ -51,6 +51,11 @@ class PriorGroup(ABC):
     def quadratic(self, log_h: Tensor, vector: Params) -> Tensor:
         """``vᵀ Σ_b⁻¹ v`` of one vector (p_b,), differentiable in ``log_h``."""
 
+    def gram_bases(self, rows: Params) -> Tensor:
+        """``R P_c Rᵀ`` for rows (k, p_b): (patterns, k, k) float64."""
+        patterns = range(self.num_patterns)
+        return torch.stack([(self.apply_pattern(c, rows) @ rows.mT).double() for c in patterns])
+
     def apply(self, log_h: Tensor, vector: Params) -> Params:
         """``Σ_b v``."""
         k = self.coefficients(log_h).to(vector)
@@ -111,6 +116,32 @@ class MaternFilterGroup(PriorGroup):
         taps = (_stencil_distances() == self.distances[pattern]).to(vector)
         return self._on_filters(taps, vector)
 
+    def gram_bases(self, rows):
+        """As the base class, with a quarter of its arithmetic.
+
+        In the symmetry-adapted basis U of the square every pattern is block diagonal, ``P_c = U
+        T_c Uᵀ``, so that only 14 products ``X_a X_bᵀ`` of the transformed rows are needed, where
+        the six patterns taken one by one cost 54.
+        """
+        basis = _symmetry_basis()
+        transformed = rows.reshape(len(rows), -1, 9) @ basis.to(rows)
+        columns = transformed.permute(2, 0, 1).contiguous()
+        patterns = torch.stack([(_stencil_distances() == d).double() for d in self.distances])
+        blocks = basis.mT @ patterns @ basis
+        bases = torch.zeros(len(patterns), len(rows), len(rows), dtype=torch.float64)
+        bases = bases.to(rows.device)
+        for a in range(9):
+            for b in range(a, 9):
+                coefficients = blocks[:, a, b]
+                if bool((coefficients.abs() < 1e-12).all()):
+                    continue
+                product = (columns[a] @ columns[b].mT).double()
+                product = product if a == b else product + product.mT
+                for c, coefficient in enumerate(coefficients.tolist()):
+                    if abs(coefficient) > 1e-12:
+                        bases[c].add_(product, alpha=coefficient)
+        return bases
+
     def apply(self, log_h, vector):
         return self._on_filters(self.filter_covariance(log_h).to(vector), vector)
 
@@ -136,6 +167,29 @@ def _stencil_distances() -> Tensor:
     """(9, 9) Euclidean distances between the positions of a 3x3 stencil."""
     grid = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0)).double()
     return (grid[:, None] - grid[None]).square().sum(-1).sqrt()
+
+
+def _symmetry_basis() -> Tensor:
+    """(9, 9) orthonormal basis of 3x3 stencils adapted to the symmetries of the square.
+
+    Columns in order of the irreducible representations: three invariant stencils (centre, edges,
+    corners), one alternating over the edges, one alternating over the corners, two that change
+    sign left to right, two that change sign top to bottom.
+    """
+    edge, corner = 1 / 2, 1 / 2
+    half = 1 / 2**0.5
+    stencils = [
+        [0, 0, 0, 0, 1, 0, 0, 0, 0],
+        [0, edge, 0, edge, 0, edge, 0, edge, 0],
+        [corner, 0, corner, 0, 0, 0, corner, 0, corner],
+        [0, edge, 0, -edge, 0, -edge, 0, edge, 0],
+        [corner, 0, -corner, 0, 0, 0, -corner, 0, corner],
+        [0, 0, 0, -half, 0, half, 0, 0, 0],
+        [-corner, 0, corner, 0, 0, 0, -corner, 0, corner],
+        [0, -half, 0, 0, 0, 0, 0, half, 0],
+        [-corner, 0, -corner, 0, 0, 0, corner, 0, corner],
+    ]
+    return torch.tensor(stencils, dtype=torch.float64).mT
 
 
 @dataclass(frozen=True)
