@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from pdip.dip import UNet
+from pdip.linearised import unet_prior
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
+from pdip.solvers import Cholesky
 
 # GEOMETRIES: name -> (geometry, grid). The dense truth is dense_ray.dense_ray.
 
@@ -51,4 +54,62 @@ ENGINES = {
     "odl": EngineCase("odl", "linear", adjoint=1e-6),
     "diffct": EngineCase("diffct", "line", truth=1e-12),
     "diffct linear": EngineCase("diffct", "linear", truth=1e-12, refused=PARALLEL),
+}
+
+
+# PRIORS: name -> (network, prior). The dense truth is dense_model.dense_prior_covariance.
+
+SMALL = UNet(2, 4, skip_channels=2, image_scale=0.8)
+NORMED = UNet(2, 4, skip_channels=2, norm="group", activation="softplus", image_scale=1.5)
+LINEAR = UNet(2, 4, skip_channels=0, activation="none", image_scale=2.0)
+ONE_SCALE = UNet(1, 4)
+
+PRIORS = {
+    "filters and 1x1": (SMALL, unet_prior(SMALL)),
+    "no skips": (LINEAR, unet_prior(LINEAR, variance=0.3, lengthscale=2.5)),
+    "one scale": (ONE_SCALE, unet_prior(ONE_SCALE, lengthscale=0.2)),
+    "biases": (SMALL, unet_prior(SMALL, biases=True)),
+    "norms": (NORMED, unet_prior(NORMED, norms=True)),
+    "biases and norms": (NORMED, unet_prior(NORMED, biases=True, norms=True)),
+}
+
+
+# SOLVERS: name -> (solver, tolerance of its answers against the dense inverse).
+
+SOLVERS = {"cholesky": (Cholesky(), 1e-9)}
+
+
+# MODELS: name -> how the linear Gaussian model is set up. The dense truth is DenseModel.
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A model around the untrained network.
+
+    Args:
+        network: its architecture and weights.
+        activation: as for ``linearise``.
+        nugget_std: as for ``linearise``.
+        weighted: whether the rays have unequal weights, some of them 0.
+        biases, norms: as for ``unet_prior``.
+        geometry, grid: of the ray transform.
+    """
+
+    network: UNet
+    activation: str
+    nugget_std: float | None = None
+    weighted: bool = False
+    biases: bool = False
+    norms: bool = False
+    geometry: ParallelBeam | FanBeam = ParallelBeam(ANGLES, 11)
+    grid: ImageGrid = ImageGrid((8, 9))
+
+
+MODELS = {
+    "through": ModelCase(SMALL, "through"),
+    "through nugget": ModelCase(SMALL, "through", nugget_std=0.1, weighted=True),
+    "before": ModelCase(SMALL, "before", weighted=True),
+    "before nugget": ModelCase(SMALL, "before", nugget_std=0.05),
+    "before norms": ModelCase(NORMED, "before", biases=True, norms=True),
+    "none": ModelCase(LINEAR, "before", nugget_std=0.2),
 }

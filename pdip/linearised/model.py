@@ -96,18 +96,36 @@ class LinearGaussianModel:
         return signal + self.nugget_variance * self.features.nugget_gram
 
     def image_covariance(self) -> LinearOperator:
-        """``S J_h Σ J_hᵀ S + τ² I`` on flat images, matrix-free."""
-        return ImageCovariance(self)
+        """``S J_h Σ J_hᵀ S + τ² I`` on flat images, matrix-free; no gradient in φ."""
+        return ImageCovariance(self.slope, model=self.at(self.log_hyperparameters.detach()))
 
     def sinogram_covariance(self, weights: Tensor | None = None) -> LinearOperator:
-        """``K = A (S J_h Σ J_hᵀ S + τ² I) Aᵀ + σ² W⁻¹`` on flat sinograms, matrix-free."""
+        """``K = A (S J_h Σ J_hᵀ S + τ² I) Aᵀ + σ² W⁻¹`` on flat sinograms, matrix-free.
+
+        No gradient in φ.
+
+        Args:
+            weights: W, (views, detectors); None for the identity.
+
+        Raises:
+            InputError: a weight is not positive: the noise of that ray has no finite variance.
+        """
         if weights is None:
-            weights = torch.ones(self.ray.range_shape, dtype=self.image.dtype)
-        return SinogramCovariance(self, weights.to(self.image).reshape(-1))
+            weights = torch.ones(self.ray.range_shape)
+        if not bool((weights > 0).all()):
+            raise InputError(
+                f"expected positive weights, got {int((weights <= 0).sum())} that are not; leave "
+                "these rays out of the covariance"
+            )
+        flat = weights.to(self.image).reshape(-1)
+        return SinogramCovariance(flat, model=self.at(self.log_hyperparameters.detach()))
 
 
 class _Covariance(LinearOperator):
-    """A square operator given by its action on columns."""
+    """A square operator given by its action on columns.
+
+    A ``LinearOperator`` takes only tensors as positional arguments, hence the model by keyword.
+    """
 
     model: LinearGaussianModel
     side: int
@@ -135,24 +153,25 @@ class _Covariance(LinearOperator):
 class ImageCovariance(_Covariance):
     """``S J_h Σ J_hᵀ S + τ² I`` of a :class:`LinearGaussianModel`."""
 
-    def __init__(self, model: LinearGaussianModel):
-        super().__init__(model)
+    def __init__(self, slope: Image, *, model: LinearGaussianModel):
+        super().__init__(slope, model=model)
+        self.slope = slope
         self.model = model
         self.side = model.image.numel()
 
     def _apply(self, vectors: Tensor) -> Tensor:
         model = self.model
         images = vectors.reshape(-1, *model.image.shape)
-        weights = model.prior.covariance_apply(model.jacobian.adjoint(images * model.slope))
-        out = model.slope * model.jacobian.forward(weights) + model.nugget_variance.to(images) * images
-        return out.reshape(vectors.shape)
+        weights = model.prior.covariance_apply(model.jacobian.adjoint(images * self.slope))
+        signal = self.slope * model.jacobian.forward(weights)
+        return (signal + model.nugget_variance.to(images) * images).reshape(vectors.shape)
 
 
 class SinogramCovariance(_Covariance):
     """``A ImageCovariance Aᵀ + σ² W⁻¹`` of a :class:`LinearGaussianModel`."""
 
-    def __init__(self, model: LinearGaussianModel, weights: Tensor):
-        super().__init__(model, weights)
+    def __init__(self, weights: Tensor, *, model: LinearGaussianModel):
+        super().__init__(weights, model=model)
         self.model = model
         self.weights = weights
         self.side = weights.numel()
@@ -160,7 +179,7 @@ class SinogramCovariance(_Covariance):
     def _apply(self, vectors: Tensor) -> Tensor:
         ray = self.model.ray
         images = ray.adjoint(vectors.reshape(-1, *ray.range_shape))
-        signal = ImageCovariance(self.model)._apply(images.flatten(1))
+        signal = ImageCovariance(self.model.slope, model=self.model)._apply(images.flatten(1))
         forward = ray.forward(signal.reshape(images.shape)).reshape(vectors.shape)
         return forward + self.model.noise_variance.to(vectors) / self.weights * vectors
 

@@ -247,8 +247,8 @@ class ParameterPrior:
         )
         return sum(group.quadratic(log_h, v) for group, log_h, v in parts)
 
-    def blocks(self, vector: Params) -> tuple[Params, ...]:
-        """A parameter vector cut into the groups' parts."""
+    def blocks(self, vector: Params) -> tuple[Tensor, ...]:
+        """A parameter vector cut into the groups' parts, (*batch, p_b) each."""
         return vector.split(list(self.sizes), dim=-1)
 
     def _blockwise(self, method: str, vector: Params) -> Params:
