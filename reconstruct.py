@@ -1,3 +1,5 @@
+import sys
+
 from pdip.cli import main
 
-raise SystemExit(main())
+raise SystemExit(main(["reconstruct", *sys.argv[1:]]))

@@ -1,0 +1,79 @@
+"""Probabilistic deep image prior for X-ray CT: the public names, in the order of the pipeline."""
+
+# ruff: noqa: I001 (the order of the imports is that of the pipeline)
+
+from pdip.errors import ComputationError, InputError
+from pdip.scan import (
+    FanBeam,
+    ImageGrid,
+    ParallelBeam,
+    Scan,
+    read_ground_truth,
+    read_scan,
+    simulate,
+)
+from pdip.ray import RayTransform, fbp, ray_transform
+from pdip.dip import DIPFit, UNet, estimate_noise_std, fit_dip
+from pdip.linearised import LinearGaussianModel, ParameterPrior, linearise, unet_prior
+from pdip.solvers import Cholesky
+from pdip.evidence import (
+    Conditional,
+    EvidenceFit,
+    LinearisedWeights,
+    NetworkWeights,
+    Profile,
+    TVPredCP,
+    log_evidence,
+    optimise_evidence,
+)
+from pdip.posterior import Mixture, Posterior, SavedPosterior
+from pdip.calibration import coverage, psnr, relative_l2, ssim
+from pdip.report import draw_overview
+from pdip.settings import Settings
+from pdip.stages import Observer
+from pdip.result import Result
+from pdip.pipeline import reconstruct
+
+__all__ = [
+    "InputError",
+    "ComputationError",
+    "ParallelBeam",
+    "FanBeam",
+    "ImageGrid",
+    "Scan",
+    "read_scan",
+    "read_ground_truth",
+    "simulate",
+    "RayTransform",
+    "ray_transform",
+    "fbp",
+    "UNet",
+    "DIPFit",
+    "estimate_noise_std",
+    "fit_dip",
+    "ParameterPrior",
+    "unet_prior",
+    "LinearGaussianModel",
+    "linearise",
+    "Cholesky",
+    "NetworkWeights",
+    "LinearisedWeights",
+    "Profile",
+    "Conditional",
+    "TVPredCP",
+    "log_evidence",
+    "EvidenceFit",
+    "optimise_evidence",
+    "Posterior",
+    "Mixture",
+    "SavedPosterior",
+    "psnr",
+    "ssim",
+    "relative_l2",
+    "coverage",
+    "draw_overview",
+    "Settings",
+    "Observer",
+    "Result",
+    "reconstruct",
+]

@@ -1,0 +1,177 @@
+"""Settings from the command line and from YAML, checked before anything runs.
+
+A YAML file has one section per stage (``scan``, ``ray``, ``network``, ``dip``, ``prior``,
+``linearise``, ``evidence``, ``posterior``); ``--dip.tv_weight 1e-3`` on the command line is the
+key ``tv_weight`` of the section ``dip`` and wins over the file. Short options such as ``--seed``
+are names for such keys.
+"""
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from pdip.errors import InputError
+from pdip.scan import read_scan
+from pdip.scan.npy import regular_file
+from pdip.settings import CHOICES, FROM_DATA, STAGES, checked_section, keywords, nearest, plain
+
+SECTIONS: dict[str, Callable] = {"scan": read_scan, **STAGES}
+"""Section -> stage; ``scan`` thins views and sets the image size when the file is read."""
+
+POSITIONAL = {"scan": ("geometry",)}
+"""Keywords that have an option of their own and no place in a section."""
+
+SHORT_OPTIONS = {
+    "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
+    "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
+    "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),
+    "seed": ("N", "seed of all random numbers", ("network.seed", "dip.seed")),
+    "device": ("D", "cpu or cuda", ("ray.device",)),
+}
+"""Option -> (metavar, help, the keys it sets)."""
+
+MAX_YAML_BYTES = 2**20
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """Raises InputError in place of printing usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help.")
+
+
+def add_setting_options(parser: argparse.ArgumentParser) -> None:
+    """Give the parser ``--config``, the short options, and one option for every setting."""
+    parser.add_argument("--config", metavar="F", help="YAML file of settings")
+    for name, (metavar, text, _) in SHORT_OPTIONS.items():
+        parser.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
+    for section, stage in SECTIONS.items():
+        group = parser.add_argument_group(f"{section}: settings of {stage.__name__}")
+        told = documented(stage)
+        for key, parameter in section_keywords(section).items():
+            choices = f"; one of {', '.join(CHOICES[key])}" if key in CHOICES else ""
+            default = "none" if parameter.default is None else plain(parameter.default)
+            default = "from the data" if key in FROM_DATA else default
+            text = f"{told.get(key, '')}{choices} [{default}]".replace("%", "%%")
+            group.add_argument(
+                f"--{section}.{key}", metavar="V", default=argparse.SUPPRESS, help=text
+            )
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sections that file and command line give together, checked, only what was given.
+
+    Raises:
+        InputError: unreadable YAML, unknown section or key, or a value of the wrong kind.
+    """
+    given = vars(arguments)
+    sections = {section: {} for section in SECTIONS}
+    if given.get("config") is not None:
+        sections |= read_sections(given["config"])
+    for name, (_, _, keys) in SHORT_OPTIONS.items():
+        option = name.replace("-", "_")
+        if option in given:
+            for section, key in (where.split(".") for where in keys):
+                checked = _checked_option(section, key, given[option], f"--{name}")
+                sections[section] = {**sections[section], key: checked}
+    for option, text in given.items():
+        section, _, key = option.partition(".")
+        if key:
+            checked = _checked_option(section, key, text, f"--{option}")
+            sections[section] = {**sections[section], key: checked}
+    return sections
+
+
+def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The settings of a YAML file, every section present and checked.
+
+    Raises:
+        InputError: not readable, not YAML, an unknown section or key, or a wrong value.
+    """
+    path = regular_file(path, "settings file")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise InputError(f"{path.name} is larger than 1 MiB; a settings file is a short text.")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=NumberLoader)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
+    # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
+    except Exception as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        raise InputError(f"{path.name} is not valid YAML{place}; write 'key: value'.") from None
+    content = {} if content is None else content
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path.name} must hold sections such as 'dip:', got a single value.")
+    for section in content:
+        if section not in SECTIONS:
+            raise InputError(
+                f"unknown section {str(section)[:80]!r} in {path.name}; "
+                f"{nearest(str(section), SECTIONS)}"
+            )
+    return {section: checked(section, content.get(section) or {}) for section in SECTIONS}
+
+
+def checked(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of one section in their types; InputError names the nearest known key."""
+    if isinstance(values, Mapping):
+        for key in POSITIONAL.get(section, ()):
+            if key in values:
+                raise InputError(f"{section}.{key} has an option of its own: --{key}.")
+    return checked_section(section, SECTIONS[section], values)
+
+
+def resolved_scan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every key of the section ``scan`` with its value or default."""
+    defaults = {key: parameter.default for key, parameter in section_keywords("scan").items()}
+    return defaults | dict(values)
+
+
+def section_keywords(section: str) -> dict[str, inspect.Parameter]:
+    """The keywords of a section's stage that may stand in it."""
+    own = POSITIONAL.get(section, ())
+    return {k: p for k, p in keywords(SECTIONS[section]).items() if k not in own}
+
+
+def documented(stage: Callable) -> dict[str, str]:
+    """The first sentence on each argument in a docstring's ``Args`` section."""
+    text = inspect.getdoc(stage) or ""
+    block = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+    entries = re.split(r"^ {4}(?=\w+:)", block.group(1), flags=re.MULTILINE) if block else []
+    told = {}
+    for entry in entries:
+        name, colon, sentence = " ".join(entry.split()).partition(":")
+        if colon:
+            told[name] = sentence.strip().rstrip(".")
+    return told
+
+
+def _checked_option(section: str, key: str, text: str, option: str) -> Any:
+    """A value of the command line, read as YAML reads it."""
+    try:
+        value = yaml.load(text, Loader=NumberLoader)
+    except Exception:
+        raise InputError(f"{option} has the value {text[:80]!r}, which cannot be read.") from None
+    values = checked_section(section, SECTIONS[section], {key: value}, named=option)
+    return values.get(key)
+
+
+class NumberLoader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2, and no text is a date."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith("timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+NumberLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)

@@ -1,0 +1,286 @@
+"""The stages in order: one scan in, a reconstruction with error bars out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from pdip.device import checked_device
+from pdip.dip import DIPFit, UNet, estimate_noise_std, fit_dip
+from pdip.dip.fit import _Problem
+from pdip.errors import ComputationError
+from pdip.evidence import EvidenceFit, optimise_evidence
+from pdip.linearised import LinearGaussianModel, linearise, unet_prior
+from pdip.posterior import Mixture, Posterior
+from pdip.posterior.image_posterior import ImagePosterior
+from pdip.ray import RayTransform, ray_transform
+from pdip.result import Result, mean_of
+from pdip.scan import Scan
+from pdip.settings import Settings, chosen
+from pdip.stages import Observer, StageClock, StageCost
+from pdip.typing import Image
+
+HELD_OUT_FRACTION = 0.15
+"""Share of the rays that the objective ``conditional`` withholds from a fit of its own."""
+
+
+class Checkpoints(Protocol):
+    """Where finished stages are kept; each ``load`` returns None where there is nothing."""
+
+    def save_fit(self, name: str, fit: DIPFit, cost: StageCost) -> None: ...
+    def load_fit(self, name: str, ray: RayTransform) -> tuple[DIPFit, StageCost] | None: ...
+    def save_evidence(self, fits: tuple[EvidenceFit, ...], cost: StageCost) -> None: ...
+    def load_evidence(self, models) -> tuple[tuple[EvidenceFit, ...], StageCost] | None: ...
+
+
+def reconstruct(
+    scan: Scan,
+    settings: Settings | Mapping[str, Mapping] | None = None,
+    *,
+    observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
+    """Fit, linearise, choose hyperparameters, and form the posterior: all stages, as the command.
+
+    Args:
+        scan: what was measured.
+        settings: keywords of the stages that differ from their defaults, as :class:`Settings` or
+            as ``{section: {key: value}}``; None for none.
+        observer: is told about progress, results and assumptions; None for silence.
+        checkpoints: where finished stages are kept and found again; None for nowhere.
+
+    Returns:
+        the reconstruction, its std, and the records of all stages.
+
+    Raises:
+        InputError: a setting or the scan cannot be used.
+        ComputationError: a stage has no honest result.
+
+    Example:
+        >>> from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
+        >>> ray = ray_transform(ParallelBeam([0.0, 45.0, 90.0, 135.0], 12), ImageGrid((8, 8)))
+        >>> scan = simulate(shepp_logan(ray.grid), ray, noise_fraction=0.05,
+        ...                 generator=torch.Generator().manual_seed(0))
+        >>> result = reconstruct(scan, {"network": {"scales": 2, "channels": 4},
+        ...                             "dip": {"max_steps": 5, "restarts": 1}})
+        >>> result.std.shape
+        torch.Size([8, 8])
+    """
+    if not isinstance(settings, Settings):
+        settings = Settings.of(settings or {})
+    run = _Run(scan, settings, StageClock(observer or Observer()), checkpoints or _Nowhere())
+    return run.result()
+
+
+@dataclass
+class _Run:
+    """One walk through the stages."""
+
+    scan: Scan
+    settings: Settings
+    clock: StageClock
+    checkpoints: Checkpoints
+
+    def result(self) -> Result:
+        self.clock.assume(self.scan.assumptions)
+        ray = self._ray()
+        fit = self._fit("fit", self.scan, ray)
+        models = self._models(fit, ray)
+        evidence = self._evidence(fit, models, ray)
+        posterior, std = self._posterior(tuple(e.model for e in evidence))
+        return Result(
+            image=posterior.image,
+            std=std,
+            mean=posterior.mean,
+            posterior=posterior,
+            fit=fit,
+            evidence=evidence,
+            stages=dict(self.clock.costs),
+            assumptions=tuple(self.clock.assumptions),
+        )
+
+    def _ray(self) -> RayTransform:
+        keywords = dict(self.settings.ray)
+        keywords["device"] = checked_device(keywords.get("device", "cpu"))
+        keywords["dtype"] = chosen("dtype", keywords.get("dtype", "float32"))
+        with self.clock.stage("ray") as said:
+            ray = ray_transform(self.scan.geometry, self.scan.grid, **keywords)
+            (views, detectors), (height, width) = ray.range_shape, ray.domain_shape
+            said.append(
+                f"{views} views x {detectors} detectors to {height} x {width} pixels of "
+                f"{self.scan.grid.pixel_mm:.4g} mm, engine {ray.engine_name}"
+            )
+        return ray
+
+    def _fit(self, name: str, scan: Scan, ray: RayTransform) -> DIPFit:
+        saved = self.checkpoints.load_fit(name, ray)
+        if saved is not None:
+            fit, cost = saved
+            self.clock.assume(fit.assumptions)
+            self.clock.skipped(name, cost, f"read back; {fit.stop_reason}")
+            return fit
+        keywords = dict(self.settings.dip)
+        with self.clock.stage(name) as said:
+            assumptions = []
+            if keywords.get("noise_std") is None:
+                keywords["noise_std"], how = estimate_noise_std(scan, ray)
+                assumptions.append(how)
+            network, scale_sentence = self._network(scan, ray, keywords["noise_std"])
+            assumptions += scale_sentence
+            self.clock.assume(assumptions)
+            fit = fit_dip(scan, ray, network, progress=self.clock.observer.progress, **keywords)
+            fit = replace(fit, assumptions=(*assumptions, *fit.assumptions))
+            said.append(fit.stop_reason)
+        self.clock.assume(fit.assumptions)
+        self.checkpoints.save_fit(name, fit, self.clock.costs[name])
+        return fit
+
+    def _network(self, scan: Scan, ray: RayTransform, noise_std: float) -> tuple[UNet, list[str]]:
+        keywords = dict(self.settings.network)
+        if "image_scale" in keywords:
+            return UNet(**keywords), []
+        scale = _Problem.of(scan, ray, noise_std).image_scale()
+        sentence = f"the network's image scale was set to {scale:.4g} 1/mm from the data"
+        return UNet(**keywords, image_scale=scale), [sentence]
+
+    def _models(self, fit: DIPFit, ray: RayTransform) -> list[LinearGaussianModel]:
+        with self.clock.stage("linearise") as said:
+            models = []
+            for count, restart in enumerate(fit.restarts, 1):
+                models.append(self._linearised(restart, ray))
+                self.clock.observer.progress(count, len(fit.restarts), "restarts")
+            said.append(f"{len(models[0].jacobian.vector)} weights, {len(models)} restart(s)")
+        return models
+
+    def _linearised(self, restart: DIPFit, ray: RayTransform) -> LinearGaussianModel:
+        prior = unet_prior(restart.network, **self.settings.prior)
+        return linearise(restart, ray, prior, **self.settings.linearise)
+
+    def _evidence(self, fit, models, ray) -> tuple[EvidenceFit, ...]:
+        saved = self.checkpoints.load_evidence(models)
+        if saved is not None:
+            fits, cost = saved
+            self.clock.skipped("evidence", cost, f"read back; {evidence_sentence(fits)}")
+            return fits
+        if self.settings.evidence.get("objective") == "conditional":
+            fits = self._conditional_evidence(models, ray)
+        else:
+            fits = self._optimised(models, fit.tv_weight, None)
+        self.checkpoints.save_evidence(fits, self.clock.costs["evidence"])
+        return fits
+
+    def _optimised(self, models, tv_weight: float, held_out) -> tuple[EvidenceFit, ...]:
+        keywords = dict(self.settings.evidence)
+        for key in ("objective", "hyperprior", "solver"):
+            if key in keywords:
+                keywords[key] = chosen(key, keywords[key], tv_weight=tv_weight, held_out=held_out)
+        with self.clock.stage("evidence") as said:
+            fits = []
+            for before, model in enumerate(models):
+                fits.append(
+                    optimise_evidence(
+                        model, self.scan, progress=self._part(before, len(models)), **keywords
+                    )
+                )
+            said.append(evidence_sentence(fits))
+        self.clock.assume(
+            f"the search for hyperparameters of restart {number} ended after "
+            f"{found.num_evaluations} evaluations before it converged (gradient "
+            f"{found.gradient_norm:.2g} nats)"
+            for number, found in enumerate(fits)
+            if not found.converged
+        )
+        return tuple(fits)
+
+    def _conditional_evidence(self, models, ray) -> tuple[EvidenceFit, ...]:
+        """Hyperparameters chosen on rays that a fit of its own did not see, for ``models``."""
+        seed = self.settings.dip.get("seed", 0)
+        withheld = withheld_rays(self.scan, seed)
+        weights = torch.ones_like(self.scan.sinogram)
+        if self.scan.weights is not None:
+            weights = self.scan.weights
+        partial = replace(self.scan, weights=torch.where(withheld, 0, weights))
+        fit = self._fit("fit_without_held_out", partial, ray)
+        witnesses = [
+            linearise(
+                r, ray, unet_prior(r.network, **self.settings.prior), **self.settings.linearise
+            )
+            for r in fit.restarts
+        ]
+        found = self._optimised(witnesses, fit.tv_weight, withheld)
+        paired = zip(models, (found[i % len(found)] for i in range(len(models))), strict=True)
+        return tuple(
+            replace(choice, model=model.at(choice.model.log_hyperparameters))
+            for model, choice in paired
+        )
+
+    def _posterior(self, models) -> tuple[ImagePosterior, Image]:
+        keywords = dict(self.settings.posterior)
+        if "solver" in keywords:
+            keywords["solver"] = chosen("solver", keywords["solver"])
+        with self.clock.stage("posterior") as said:
+            posteriors = []
+            for count, model in enumerate(models, 1):
+                posterior = Posterior(model, self.scan, **keywords)
+                posterior.std()
+                posteriors.append(posterior)
+                self.clock.observer.progress(count, len(models), "restarts")
+            posterior = posteriors[0] if len(posteriors) == 1 else Mixture(posteriors)
+            std = posterior.std()
+            if not bool(torch.isfinite(std).all() and torch.isfinite(posterior.image).all()):
+                raise ComputationError(
+                    "the posterior holds values that are NaN or infinite; raise the noise level "
+                    "with --noise-std or use float64 with --ray.dtype float64"
+                )
+            said.append(
+                f"mean std {float(std.mean()):.3g} 1/mm, worst residual of the solves "
+                f"{posterior.solution.worst_residual:.1e}"
+            )
+        return posterior, std
+
+    def _part(self, before: int, parts: int):
+        """Progress of one of several equal parts as progress of the whole."""
+
+        def progress(step: int, total: int, text: str) -> None:
+            self.clock.observer.progress(before * total + step, parts * total, text)
+
+        return progress
+
+
+class _Nowhere:
+    """Checkpoints that keep nothing."""
+
+    def save_fit(self, name, fit, cost):
+        pass
+
+    def load_fit(self, name, ray):
+        return None
+
+    def save_evidence(self, fits, cost):
+        pass
+
+    def load_evidence(self, models):
+        return None
+
+
+def withheld_rays(scan: Scan, seed: int) -> torch.Tensor:
+    """A random share of the rays, the same for a seed: (views, detectors) bool."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(scan.sinogram.shape, generator=generator)
+    return (draw < HELD_OUT_FRACTION).to(scan.sinogram.device)
+
+
+def evidence_sentence(fits) -> str:
+    """The result of the search for hyperparameters in one sentence."""
+    evaluations = sum(fit.num_evaluations for fit in fits)
+    noise = mean_of(math.sqrt(float(fit.model.noise_variance)) for fit in fits)
+    value = mean_of(fit.log_evidence for fit in fits)
+    ended = "converged" if all(fit.converged for fit in fits) else "not converged"
+    return (
+        f"log evidence {value:.1f} nats, noise std {noise:.4g}, {ended} after {evaluations} "
+        "evaluations"
+    )

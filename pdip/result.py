@@ -1,0 +1,59 @@
+"""What a run found: the record that the pipeline returns and the report reads."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pdip.dip import DIPFit
+from pdip.evidence import EvidenceFit
+from pdip.posterior import ImagePosterior
+from pdip.stages import StageCost
+from pdip.typing import Image
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        image: the reconstruction, centre of the error bars: the mean over restarts of the
+            networks' images, (height, width), 1/mm.
+        std: posterior standard deviation of every pixel, 1/mm.
+        mean: the linear model's own posterior mean, 1/mm.
+        posterior: to ask for samples, regions and densities; a mixture over restarts.
+        fit: the first restart; ``fit.restarts`` are all.
+        evidence: the chosen hyperparameters of each restart.
+        stages: what each stage cost.
+        assumptions: what was assumed for the user, one sentence each.
+    """
+
+    image: Image
+    std: Image
+    mean: Image
+    posterior: ImagePosterior
+    fit: DIPFit
+    evidence: tuple[EvidenceFit, ...]
+    stages: Mapping[str, StageCost]
+    assumptions: tuple[str, ...]
+
+    @property
+    def noise_std_by_evidence(self) -> float:
+        """σ of a ray of weight 1 as the evidence chose it, mean over restarts; the one the fit
+        used is ``fit.noise_std``."""
+        return mean_of(math.sqrt(float(e.model.noise_variance)) for e in self.evidence)
+
+    @property
+    def log_evidence(self) -> float:
+        """Mean over restarts, nats."""
+        return mean_of(e.log_evidence for e in self.evidence)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last solves and every search for hyperparameters converged."""
+        return self.posterior.solution.converged and all(e.converged for e in self.evidence)
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """The arithmetic mean."""
+    values = list(values)
+    return sum(values) / len(values)

@@ -1,0 +1,225 @@
+"""The settings of a run: for each stage, the keywords that differ from its defaults.
+
+Nothing is listed here twice. A section is a stage, a key is a keyword of that stage's signature,
+a default is the one in the signature, and the type a key must have is its annotation.
+"""
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from pdip.dip import UNet, fit_dip
+from pdip.errors import InputError
+from pdip.evidence import HYPERPRIORS, OBJECTIVES, optimise_evidence
+from pdip.linearised import linearise, unet_prior
+from pdip.posterior import Posterior
+from pdip.ray import ray_transform
+from pdip.scan.checks import shown
+from pdip.solvers import Cholesky
+
+STAGES: dict[str, Callable] = {
+    "ray": ray_transform,
+    "network": UNet,
+    "dip": fit_dip,
+    "prior": unet_prior,
+    "linearise": linearise,
+    "evidence": optimise_evidence,
+    "posterior": Posterior,
+}
+"""Section -> the stage whose keywords it sets, in the order of the pipeline."""
+
+CHOICES: dict[str, dict[str, Callable]] = {
+    "objective": OBJECTIVES,
+    "hyperprior": HYPERPRIORS,
+    "solver": {"cholesky": Cholesky},
+    "dtype": {"float32": lambda: torch.float32, "float64": lambda: torch.float64},
+}
+"""Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""
+
+RECORDS = {"scan", "ray", "network", "fit", "model", "progress"}
+"""Parameters of stages that the pipeline fills."""
+
+FROM_DATA = {"image_scale"}
+"""Keys that the pipeline sets from the scan where they are left out or null."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keywords of each stage; a key left out keeps the default of the stage's signature.
+
+    Args:
+        ray: of :func:`pdip.ray_transform`.
+        network: of :class:`pdip.UNet`; without ``image_scale`` it is set from the data.
+        dip: of :func:`pdip.fit_dip`.
+        prior: of :func:`pdip.unet_prior`.
+        linearise: of :func:`pdip.linearise`.
+        evidence: of :func:`pdip.optimise_evidence`; objective, hyperprior and solver by name.
+        posterior: of :class:`pdip.Posterior`.
+
+    Raises:
+        InputError: an unknown key (the nearest one is named), or a value of the wrong kind.
+
+    Example:
+        >>> Settings(dip={"max_steps": 200}, evidence={"hyperprior": "tv_predcp"}).dip["max_steps"]
+        200
+    """
+
+    ray: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
+    dip: Mapping[str, Any] = field(default_factory=dict)
+    prior: Mapping[str, Any] = field(default_factory=dict)
+    linearise: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    posterior: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for section in STAGES:
+            checked = checked_section(section, STAGES[section], getattr(self, section))
+            object.__setattr__(self, section, MappingProxyType(checked))
+
+    @classmethod
+    def of(cls, sections: Mapping[str, Mapping[str, Any]]) -> "Settings":
+        """Settings from a plain mapping ``{section: {key: value}}``, such as a YAML file's."""
+        for section in sections:
+            if section not in STAGES:
+                raise InputError(f"unknown section {section!r}; {nearest(section, STAGES)}")
+        return cls(**sections)
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every key of every stage with its value or default, as plain data for YAML and JSON."""
+        return {
+            section.name: plain(
+                {
+                    key: None if key in FROM_DATA else parameter.default
+                    for key, parameter in keywords(STAGES[section.name]).items()
+                }
+                | dict(getattr(self, section.name))
+            )
+            for section in fields(self)
+        }
+
+
+@cache
+def keywords(stage: Callable) -> dict[str, inspect.Parameter]:
+    """The parameters of a stage that a user may set: those with a default that are no records."""
+    hints = typing.get_type_hints(stage.__init__ if inspect.isclass(stage) else stage)
+    return {
+        name: parameter.replace(annotation=hints.get(name, Any))
+        for name, parameter in inspect.signature(stage).parameters.items()
+        if parameter.default is not inspect.Parameter.empty and name not in RECORDS
+    }
+
+
+def checked_section(
+    section: str, stage: Callable, values: Mapping[str, Any], named: str | None = None
+) -> dict[str, Any]:
+    """The keys and values of one section, each value in the type of the stage's annotation.
+
+    Raises:
+        InputError: not a mapping, an unknown key, or a value of the wrong kind.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{section!r} must hold lines 'key: value', got {shown(values)}.")
+    known = keywords(stage)
+    for key in values:
+        if key not in known:
+            raise InputError(f"unknown key '{section}.{key}'; {nearest(str(key), known, section)}")
+    return {
+        key: _checked_value(named or f"{section}.{key}", key, known[key].annotation, value)
+        for key, value in values.items()
+        if not (key in FROM_DATA and value is None)
+    }
+
+
+def chosen(key: str, value: Any, **defaults: Any) -> Any:
+    """The object that a name such as ``network_weights`` stands for.
+
+    Args:
+        key: key of :data:`CHOICES`.
+        value: a name, a mapping with ``name`` and keywords, None, or the object itself.
+        defaults: keywords of the choice where it takes them and the settings leave them out.
+    """
+    if not isinstance(value, (str, Mapping)):
+        return value
+    arguments = {"name": value} if isinstance(value, str) else dict(value)
+    make = CHOICES[key][arguments.pop("name")]
+    accepted = inspect.signature(make).parameters
+    return make(**{k: v for k, v in defaults.items() if k in accepted} | arguments)
+
+
+def nearest(name: str, known, section: str = "") -> str:
+    """Half a sentence that names the nearest of the known names."""
+    near = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.0)
+    prefix = f"{section}." if section else ""
+    return f"nearest: '{prefix}{near[0]}'." if near else "there is none."
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML and JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value).removeprefix("torch.")
+
+
+def _checked_value(where: str, key: str, annotation: Any, value: Any) -> Any:
+    if key in CHOICES:
+        return _checked_choice(where, key, value)
+    if annotation == torch.device | str:
+        annotation = str
+    if isinstance(value, bool) and annotation is not bool:
+        raise InputError(f"{where} must be {_in_words(annotation)}, got {value}.")
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError:
+        raise InputError(f"{where} must be {_in_words(annotation)}, got {shown(value)}.") from None
+
+
+def _checked_choice(where: str, key: str, value: Any) -> Any:
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if value is None or not isinstance(name, str | None):
+        return value
+    if name not in CHOICES[key]:
+        names = ", ".join(CHOICES[key])
+        raise InputError(f"{where} must be one of {names}, got {shown(name)}.")
+    if isinstance(value, Mapping):
+        arguments = {k: v for k, v in value.items() if k != "name"}
+        arguments = checked_section(f"{where} ({name})", CHOICES[key][name], arguments)
+        return {"name": name} | arguments
+    return value
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter:
+    finite = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        return TypeAdapter(annotation, config=finite)
+    except PydanticUserError:
+        return TypeAdapter(annotation)
+
+
+def _in_words(annotation: Any) -> str:
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    if annotation in words:
+        return words[annotation]
+    if annotation is type(None):
+        return "null"
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, parts))
+    if origin in (typing.Union, type(int | None)):
+        return " or ".join(_in_words(part) for part in parts)
+    if parts:
+        return f"a list, each item {_in_words(parts[0])}"
+    return getattr(annotation, "__name__", str(annotation))

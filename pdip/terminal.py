@@ -1,0 +1,53 @@
+"""What a run prints: results on stdout, one line per stage; progress with time left on stderr."""
+
+import sys
+
+from tqdm import tqdm
+
+from pdip.stages import Observer
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Least time between progress lines where stderr is a file and not a terminal."""
+
+
+class Terminal(Observer):
+    """Prints a progress bar per stage, each result in one line, and each assumption once."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def started(self, stage: str) -> None:
+        interval = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+        self.bar = tqdm(
+            total=1,
+            desc=f"{stage:>10}",
+            file=sys.stderr,
+            leave=False,
+            mininterval=interval,
+            maxinterval=max(interval, 10.0),
+            dynamic_ncols=True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} "
+            "[{elapsed}<{remaining}{postfix}]",
+        )
+
+    def progress(self, step: int, total: int, text: str) -> None:
+        if self.bar is None:
+            return
+        if step < self.bar.n or total != self.bar.total:
+            self.bar.reset(total)
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def finished(self, stage: str, sentence: str) -> None:
+        self.close()
+        print(f"{stage}: {sentence}", flush=True)
+
+    def assumed(self, sentence: str) -> None:
+        tqdm.write(f"assumed: {sentence}", file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
