@@ -46,6 +46,7 @@ class CholeskyFactor(Factor):
 
     def solve(self, columns: Tensor) -> Solution:
         result = torch.cholesky_solve(columns, self.root)
-        residual = (self.covariance @ result - columns).norm(dim=0) / columns.norm(dim=0)
+        size = columns.norm(dim=0)
+        residual = (self.covariance @ result - columns).norm(dim=0) / torch.where(size > 0, size, 1)
         worst = float(residual.max().detach())
         return Solution(result, worst, worst <= self.tolerance)
