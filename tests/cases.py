@@ -91,7 +91,7 @@ class ModelCase:
         activation: as for ``linearise``.
         nugget_std: as for ``linearise``.
         weighted: whether the rays have unequal weights, some of them 0.
-        biases, norms: as for ``unet_prior``.
+        biases, norms, variance: as for ``unet_prior``.
         geometry, grid: of the ray transform.
     """
 
@@ -101,6 +101,7 @@ class ModelCase:
     weighted: bool = False
     biases: bool = False
     norms: bool = False
+    variance: float = 0.02
     geometry: ParallelBeam | FanBeam = ParallelBeam(ANGLES, 11)
     grid: ImageGrid = ImageGrid((8, 9))
 
@@ -110,6 +111,6 @@ MODELS = {
     "through nugget": ModelCase(SMALL, "through", nugget_std=0.1, weighted=True),
     "before": ModelCase(SMALL, "before", weighted=True),
     "before nugget": ModelCase(SMALL, "before", nugget_std=0.05),
-    "before norms": ModelCase(NORMED, "before", biases=True, norms=True),
+    "before norms": ModelCase(NORMED, "before", biases=True, norms=True, variance=0.002),
     "none": ModelCase(LINEAR, "before", nugget_std=0.2),
 }

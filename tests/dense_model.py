@@ -36,7 +36,7 @@ def network_fit(network, shape, noise_std=0.3):
     return DIPFit(image, network, network_input, params, noise_std, 0.1, "given", {})
 
 
-def build(case, **hyperparameters):
+def build(case):
     """The model, its scan and its dense truth for one of ``cases.MODELS``."""
     ray = ray_transform(case.geometry, case.grid, engine="matrix", dtype=torch.float64)
     fit = network_fit(case.network, case.grid.shape)
@@ -46,7 +46,9 @@ def build(case, **hyperparameters):
         weights = 0.5 + normal(*ray.range_shape, seed=2).abs()
         weights[1, 3:6] = 0
     scan = Scan(sinogram, case.geometry, case.grid, weights)
-    prior = unet_prior(fit.network, biases=case.biases, norms=case.norms, variance=0.02)
+    prior = unet_prior(
+        fit.network, biases=case.biases, norms=case.norms, variance=case.variance
+    )
     prior = prior.at(prior.log_hyperparameters + 0.3 * normal(len(prior.names), seed=3))
     model = linearise(fit, ray, prior, activation=case.activation, nugget_std=case.nugget_std)
     return model, scan, DenseModel.of(model, scan)

@@ -129,3 +129,14 @@ def select(covariance: Tensor, mask: Mask | None) -> Tensor:
         return covariance
     index = mask.reshape(-1).nonzero()[:, 0]
     return covariance[index][:, index]
+
+
+def saved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are kept on disk: float32, and the covariance float64.
+
+    Its smallest eigenvalues lie at RESOLUTION², which is below the rounding of float32.
+    """
+    return {
+        name: value.to(torch.float64 if name == "covariance" else torch.float32).cpu().contiguous()
+        for name, value in tensors.items()
+    }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pdip.errors import InputError
-from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior, select
+from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior, saved, select
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
@@ -76,7 +76,7 @@ class Mixture(ImagePosterior):
                 part["deviations"][:each] + part["image"] - self.image.cpu() for part in parts
             ]
             out["deviations"] = torch.cat(shifted)
-        return {name: value.float().cpu().contiguous() for name, value in out.items()}
+        return saved(out)
 
 
 @final

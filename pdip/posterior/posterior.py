@@ -15,6 +15,7 @@ from pdip.posterior.image_posterior import (
     MAX_DENSE_PIXELS,
     RESOLUTION,
     ImagePosterior,
+    saved,
     select,
 )
 from pdip.solvers import Cholesky, Solver
@@ -65,8 +66,19 @@ class Posterior(ImagePosterior):
         update = (self._cross @ self.solution.value)[:, 0].reshape(h.shape)
         h = h + update.to(h)
         if self.model.activation == "before":
-            return self.model.jacobian.network.image(h)
-        return self.image + self.model.slope * (h - self.model.jacobian.pre_activation)
+            image = self.model.jacobian.network.image(h)
+        else:
+            image = self.image + self.model.slope * (h - self.model.jacobian.pre_activation)
+        return image + self._nugget_mean
+
+    @property
+    def _nugget_mean(self) -> Tensor | float:
+        """``E[n | y] = τ² Aᵀ K⁻¹ r``, 0 without a nugget."""
+        if self.model.log_nugget_variance is None:
+            return 0.0
+        rays = self.model.features.rays[self.data.index].flatten(1).double()
+        mean = self.model.nugget_variance * (rays.mT @ self.solution.value)
+        return mean.reshape(self.image.shape).to(self.image)
 
     @cached_property
     def _cross(self) -> Tensor:
@@ -157,7 +169,8 @@ class Posterior(ImagePosterior):
                 f"expected a mask of at most {MAX_DENSE_PIXELS} pixels for a covariance, got "
                 f"{count}; choose a smaller region, a functional, or samples"
             )
-        index = torch.arange(self.image.numel()) if mask is None else mask.reshape(-1).nonzero()[:, 0]
+        chosen = torch.ones_like(self.image).bool() if mask is None else mask
+        index = chosen.reshape(-1).nonzero()[:, 0].to(self.image.device)
         unit = torch.nn.functional.one_hot(index, self.image.numel()).double()
         return self._form(unit)
 
@@ -187,12 +200,24 @@ class Posterior(ImagePosterior):
         _, slope, unexplained = self._pushed
         if self.model.log_nugget_variance is None:
             variance = slope.square() * self.pre_activation_variance
-            return (variance + unexplained + self._floor).sqrt()
+        elif self.image.numel() <= MAX_EXACT_PIXELS:
+            flat = slope.reshape(-1)
+            prior = self.model.prior.coefficients() @ self.model.features.pixel_variance
+            whitened = self._whitened * flat + self._whitened_nugget
+            variance = flat.square() * prior + self.model.nugget_variance
+            variance = (variance - whitened.square().sum(0)).clamp(min=0).reshape(slope.shape)
+        else:
+            variance = self._sampled_variance(slope)
+        return (variance + unexplained + self._floor).sqrt()
+
+    def _sampled_variance(self, slope: Image) -> Image:
+        """Variance of ``slope h + n`` over 1 024 draws, float64."""
         generator = torch.Generator(self.image.device).manual_seed(1)
-        samples = torch.cat(
-            [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
-        )
-        return (samples - self.image).double().square().mean(0).sqrt()
+        total = torch.zeros_like(slope)
+        for _ in range(STD_SAMPLES // CHUNK):
+            h, nugget = self._sample_parts(CHUNK, generator)
+            total += (slope * h + nugget).square().sum(0)
+        return total / STD_SAMPLES
 
     def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
         """Matheron's rule: a draw from the prior, corrected by its own simulated residual.
@@ -232,7 +257,7 @@ class Posterior(ImagePosterior):
             generator = torch.Generator(self.image.device).manual_seed(2)
             chunks = [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
             out["deviations"] = torch.cat(chunks) - self.image
-        return {name: value.float().cpu().contiguous() for name, value in out.items()}
+        return saved(out)
 
 
 def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):

@@ -1,0 +1,375 @@
+"""Laws of the posterior against dense algebra, and of its samples against its closed form."""
+
+import math
+
+import pytest
+import torch
+from cases import MODELS, SMALL, ModelCase
+from dense_model import build, normal, relative
+from scipy.stats import chi2
+from torch.distributions import MultivariateNormal, Normal
+
+from pdip.errors import ComputationError, InputError
+from pdip.linearised import features
+from pdip.posterior import Mixture, Posterior, SavedPosterior, relinearise
+from pdip.scan import Scan
+from pdip.solvers import Cholesky
+
+EXACT = 1e-8
+GRID = torch.linspace(-9, 9, 4001).double()
+
+
+@pytest.fixture(params=["stored", "by passes"])
+def storage(request, monkeypatch):
+    """Both ways that the features keep J: Gram bases of all pixels, or network passes."""
+    if request.param == "by passes":
+        monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+
+
+def posterior_and_truth(name):
+    model, scan, dense = build(MODELS[name])
+    posterior = Posterior(model, scan)
+    mean, covariance = dense_posterior(posterior, dense)
+    return posterior, mean, covariance
+
+
+def dense_posterior(posterior, dense):
+    """Mean and covariance, with the activation's moments by the trapezoidal rule."""
+    model = posterior.model
+    floor = (1e-4 * model.jacobian.network.image_scale) ** 2
+    eye = torch.eye(len(dense.image)).double()
+    if model.activation == "through":
+        return dense.posterior_mean, dense.posterior_covariance + floor * eye
+    gain = torch.linalg.solve(
+        dense.sinogram_covariance, dense.ray @ (dense.slope[:, None] * dense.latent)
+    ).T
+    latent = dense.latent - gain @ dense.ray @ (dense.slope[:, None] * dense.latent)
+    h = dense.pre_activation - dense.jacobian @ dense.params + gain @ dense.residual
+    nugget_gain = dense.nugget * torch.linalg.solve(dense.sinogram_covariance, dense.ray).T
+    mean = model.jacobian.network.image(h[None])[0] + nugget_gain @ dense.residual
+    slope, unexplained = pushed(model.jacobian.network.image, dense, latent.diagonal())
+    prior = torch.block_diag(dense.latent, dense.nugget * eye)
+    to_image = torch.cat([torch.diag(slope), eye], dim=1)
+    to_sinogram = dense.ray @ torch.cat([torch.diag(dense.slope), eye], dim=1)
+    cross = to_sinogram @ prior
+    joint = prior - cross.T @ torch.linalg.solve(dense.sinogram_covariance, cross)
+    return mean, to_image @ joint @ to_image.T + torch.diag(unexplained) + floor * eye
+
+
+def pushed(function, dense, variance):
+    """Slope of the regression of s(h) on h, and the variance that it leaves."""
+    h = dense.pre_activation[:, None] + variance.sqrt()[:, None] * GRID
+    density = Normal(0, 1).log_prob(GRID).exp()
+    value = function(h)
+    expected = torch.trapezoid(density * value, GRID)
+    covariance = torch.trapezoid(density * value * (h - dense.pre_activation[:, None]), GRID)
+    total = torch.trapezoid(density * value.square(), GRID) - expected.square()
+    slope = covariance / variance
+    return slope, (total - slope * covariance).clamp(min=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mean_and_covariance_are_dense_algebra(name, storage):
+    posterior, mean, covariance = posterior_and_truth(name)
+    assert relative(posterior.mean.flatten(), mean) < EXACT
+    assert relative(posterior.covariance(), covariance) < EXACT
+    assert relative(posterior.std().flatten(), covariance.diagonal().sqrt()) < EXACT
+    assert torch.equal(posterior.image, posterior.model.image)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_functional_and_mask_are_parts_of_the_covariance(name, storage):
+    posterior, _, covariance = posterior_and_truth(name)
+    weights = normal(*posterior.image.shape, seed=4)
+    mean, std = posterior.functional(weights)
+    flat = weights.flatten()
+    assert mean == pytest.approx(float(flat @ posterior.image.flatten()), rel=EXACT)
+    assert std == pytest.approx(math.sqrt(float(flat @ covariance @ flat)), rel=EXACT)
+    mask = normal(*posterior.image.shape, seed=5) > 0.3
+    chosen = covariance[mask.flatten()][:, mask.flatten()]
+    assert relative(posterior.covariance(mask), chosen) < EXACT
+
+
+@pytest.mark.parametrize("name", ["through nugget", "before"])
+def test_log_prob_is_that_of_a_multivariate_normal(name, storage):
+    posterior = posterior_and_truth(name)[0]
+    covariance = posterior.covariance()
+    image = posterior.image + 0.1 * normal(8, 9, seed=6)
+    centre = posterior.image.flatten()
+    joint = MultivariateNormal(centre, covariance).log_prob(image.flatten())
+    assert posterior.log_prob(image) == pytest.approx(float(joint), rel=EXACT)
+    assert posterior.log_prob(image, patch=9) == pytest.approx(float(joint), rel=EXACT)
+    marginals = Normal(centre, covariance.diagonal().sqrt()).log_prob(image.flatten()).sum()
+    assert posterior.log_prob(image, patch=1) == pytest.approx(float(marginals), rel=EXACT)
+    index, total = torch.arange(72).reshape(8, 9), 0.0
+    for rows in index.split(4):
+        for block in rows.split(4, dim=1):
+            part = block.flatten()
+            density = MultivariateNormal(centre[part], covariance[part][:, part])
+            total += float(density.log_prob(image.flatten()[part]))
+    assert posterior.log_prob(image, patch=4) == pytest.approx(total, rel=EXACT)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_posterior_std_never_exceeds_prior_std(name):
+    model, scan, dense = build(MODELS[name])
+    posterior = Posterior(model, scan)
+    prior = dense.prior_image.diagonal()
+    if model.activation == "before":
+        variance = dense.latent.diagonal()
+        slope, unexplained = pushed(model.jacobian.network.image, dense, variance)
+        prior = slope.square() * variance + unexplained + dense.nugget
+    ratio = posterior.std().flatten() / (prior + posterior._floor).sqrt()
+    assert ratio.max() <= 1 + 1e-12
+    assert ratio.mean() < 0.95
+
+
+def test_more_noise_never_means_more_certainty():
+    model, scan, _ = build(MODELS["through nugget"])
+    quiet = Posterior(model, scan).covariance()
+    shift = torch.zeros(len(model.names)).double()
+    shift[-1] = 1.0
+    loud = Posterior(model.at(model.log_hyperparameters + shift), scan).covariance()
+    assert torch.linalg.eigvalsh(loud - quiet).min() > -1e-12
+    assert (loud - quiet).trace() > 0.01 * quiet.trace()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_have_the_covariance_of_the_closed_form(name, storage):
+    model, scan, dense = build(MODELS[name])
+    posterior = Posterior(model, scan)
+    count = 4000
+    samples = posterior.sample(count, generator=torch.Generator().manual_seed(1))
+    deviations = (samples - posterior.image).flatten(1)
+    assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
+    mean = deviations.mean(0)
+    squares = count * (mean @ torch.linalg.solve(posterior.covariance(), mean))
+    pixels = len(mean)
+    assert abs(squares - pixels) < 4 * math.sqrt(2 * pixels)
+    off = 1.3 * posterior.covariance()
+    assert whitened_surprise(deviations, off) > 10
+    # Without the correction by the data the draws would be those of the prior.
+    assert whitened_surprise(deviations, dense.prior_image + 1e-6 * torch.eye(pixels)) > 10
+
+
+def whitened_surprise(deviations, covariance):
+    """z-score of the summed squares of all second moments of whitened samples."""
+    count, pixels = deviations.shape
+    root = torch.linalg.cholesky(covariance)
+    white = torch.linalg.solve_triangular(root, deviations.T, upper=False)
+    excess = (white @ white.T / count - torch.eye(pixels)) * math.sqrt(count)
+    excess = excess / (1 + (math.sqrt(2) - 1) * torch.eye(pixels))
+    squares = excess[torch.ones(pixels, pixels).tril().bool()].square()
+    # The square of a sample covariance has heavier tails than chi-square by O(1 / count).
+    return float((squares.sum() - len(squares)) / math.sqrt(2 * len(squares)))
+
+
+def test_samples_of_one_seed_are_the_same():
+    posterior, _, _ = posterior_and_truth("before nugget")
+    draws = [posterior.sample(3, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("name", ["through", "through nugget", "none"])
+def test_truths_from_the_models_own_prior_have_uniform_ranks(name):
+    """Simulation-based calibration: of every pixel mean, of a functional, and of all pixels."""
+    model, scan, dense = build(MODELS[name])
+    count = 400
+    images, sinograms = dense.draw(count)
+    full = scan.sinogram.clone()
+    used = torch.ones_like(full) if scan.weights is None else scan.weights
+    means = []
+    for sinogram in sinograms:
+        full[used > 0] = sinogram
+        own = Scan(full.clone(), scan.geometry, scan.grid, scan.weights)
+        posterior = Posterior(model, own)
+        means.append(posterior.mean.flatten())
+    errors = images - torch.stack(means)
+    covariance = posterior.covariance()
+    weights = normal(dense.image.numel(), seed=8)
+    std = posterior.functional(weights.reshape(8, 9))[1]
+    ranks = {"functional": Normal(0, 1).cdf(errors @ weights / std)}
+    ranks["pixel"] = Normal(0, 1).cdf(errors[:, 40] / posterior.std().flatten()[40])
+    # The floor of 1e-4 of the image scale is no part of the generating model.
+    exact = covariance - posterior._floor * torch.eye(len(covariance))
+    values, vectors = torch.linalg.eigh(exact)
+    kept = values > 1e-9 * values.max()
+    squares = ((errors @ vectors)[:, kept].square() / values[kept]).sum(1)
+    ranks["all pixels"] = torch.from_numpy(chi2(int(kept.sum())).cdf(squares.numpy()))
+    for rank in ranks.values():
+        assert chi_square_of_ranks(rank) < chi2(9).ppf(1 - 6e-5)
+    wider = Normal(0, 1).cdf(errors @ weights / (1.5 * std))
+    assert chi_square_of_ranks(wider) > chi2(9).ppf(1 - 6e-5)
+    doubled = torch.from_numpy(chi2(int(kept.sum())).cdf((squares / 1.2).numpy()))
+    assert chi_square_of_ranks(doubled) > chi2(9).ppf(1 - 6e-5)
+
+
+def chi_square_of_ranks(ranks, bins=10):
+    expected = len(ranks) / bins
+    counts = torch.histc(ranks, bins, 0, 1)
+    assert counts.sum() == len(ranks)
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def test_mixture_has_the_moments_of_its_parts():
+    parts = [posterior_and_truth(name)[0] for name in ("through nugget", "before", "none")]
+    mixture = Mixture(parts)
+    images = torch.stack([part.image.flatten() for part in parts])
+    spread = (images - images.mean(0)).T @ (images - images.mean(0)) / 3
+    covariance = sum(part.covariance() for part in parts) / 3 + spread
+    assert relative(mixture.image.flatten(), images.mean(0)) < EXACT
+    assert relative(mixture.mean, sum(part.mean for part in parts) / 3) < EXACT
+    assert relative(mixture.covariance(), covariance) < EXACT
+    assert relative(mixture.std().flatten(), covariance.diagonal().sqrt()) < EXACT
+    weights = normal(8, 9, seed=4)
+    mean, std = mixture.functional(weights)
+    assert mean == pytest.approx(float((weights * mixture.image).sum()), rel=EXACT)
+    truth = math.sqrt(float(weights.flatten() @ covariance @ weights.flatten()))
+    assert std == pytest.approx(truth, rel=EXACT)
+    mask = weights > 0.5
+    chosen = covariance[mask.flatten()][:, mask.flatten()]
+    assert relative(mixture.covariance(mask), chosen) < EXACT
+    image = mixture.image + 0.1 * normal(8, 9, seed=6)
+    joint = MultivariateNormal(mixture.image.flatten(), covariance).log_prob(image.flatten())
+    assert mixture.log_prob(image) == pytest.approx(float(joint), rel=EXACT)
+    assert mixture.solution.converged
+    with pytest.raises(InputError, match="at least one"):
+        Mixture([])
+
+
+def test_mixture_samples_have_its_mean_and_variance():
+    mixture = Mixture([posterior_and_truth(name)[0] for name in ("through nugget", "none")])
+    count = 6000
+    samples = mixture.sample(count, generator=torch.Generator().manual_seed(0))
+    variance = mixture.std().square()
+    z = (samples.mean(0) - mixture.image) / (variance / count).sqrt()
+    assert z.abs().max() < 4
+    squares = (samples - mixture.image).square()
+    error = squares.std(0) / math.sqrt(count)
+    assert ((squares.mean(0) - variance) / error).abs().max() < 4
+    within = sum(part.std().square() for part in mixture.posteriors) / 2
+    assert ((variance - within) / error).max() > 10
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_saved_posterior_answers_as_the_one_it_was(mixed):
+    parts = [posterior_and_truth(name)[0] for name in ("before nugget", "none")]
+    posterior = Mixture(parts) if mixed else parts[0]
+    saved = SavedPosterior(posterior.tensors())
+    single = 1e-6  # kept in float32 where the digits are not needed
+    assert relative(saved.image, posterior.image) < single
+    assert relative(saved.mean, posterior.mean) < single
+    assert relative(saved.std(), posterior.std()) < single
+    assert relative(saved.covariance(), posterior.covariance()) < single
+    mask = normal(8, 9) > 0.5
+    assert relative(saved.covariance(mask), posterior.covariance(mask)) < single
+    weights = normal(8, 9, seed=4)
+    assert saved.functional(weights) == pytest.approx(posterior.functional(weights), rel=1e-5)
+    image = posterior.image + 0.1 * normal(8, 9, seed=6)
+    for patch in (None, 1, 3):
+        assert saved.log_prob(image, patch) == pytest.approx(posterior.log_prob(image, patch), rel=1e-4)
+    again = SavedPosterior(saved.tensors())
+    assert torch.equal(again.covariance(), saved.covariance())
+    samples = saved.sample(4000, generator=torch.Generator().manual_seed(0))
+    deviations = (samples - saved.image).double().flatten(1)
+    assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
+
+
+def test_saved_posterior_of_a_nearly_certain_image_keeps_its_density():
+    """The smallest eigenvalues lie at the floor, 1e-8 of the scale squared: no float32 matter."""
+    model, scan, _ = build(MODELS["through"])
+    shift = torch.zeros(len(model.names)).double()
+    shift[[name.endswith("log_variance") for name in model.names]] = 6.0
+    posterior = Posterior(model.at(model.log_hyperparameters + shift), scan)
+    saved = SavedPosterior(posterior.tensors())
+    image = posterior.image
+    assert saved.log_prob(image) == pytest.approx(posterior.log_prob(image), rel=1e-4)
+    assert saved.sample(2, generator=torch.Generator().manual_seed(0)).shape == (2, 8, 9)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
+    monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+    parts = [posterior_and_truth(name)[0] for name in ("before nugget", "through")]
+    posterior = Mixture(parts) if mixed else parts[0]
+    tensors = posterior.tensors()
+    assert tensors["deviations"].shape == (1024, 8, 9)
+    saved = SavedPosterior(tensors)
+    weights = torch.full((8, 9), 1 / 72).double()
+    mean, std = posterior.functional(weights)
+    assert saved.functional(weights)[0] == pytest.approx(mean, rel=1e-6)
+    assert abs(saved.functional(weights)[1] / std - 1) < 4 / math.sqrt(2 * 1024)
+    ratio = saved.covariance().diagonal() / posterior.covariance().diagonal()
+    assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / 1024)
+    samples = saved.sample(4096, generator=torch.Generator().manual_seed(0))
+    ratio = (samples - saved.image).double().square().mean(0).flatten()
+    ratio = ratio / saved.covariance().diagonal()
+    assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / 4096)
+
+
+def test_saved_posterior_refuses_missing_tensors():
+    tensors = posterior_and_truth("through")[0].tensors()
+    for gone in ("image", "std", "covariance"):
+        rest = {name: value for name, value in tensors.items() if name != gone}
+        with pytest.raises(InputError, match="saved posterior"):
+            SavedPosterior(rest)
+
+
+def test_bad_questions_are_refused(monkeypatch):
+    posterior = posterior_and_truth("through")[0]
+    for weights in (torch.ones(9, 8).double(), torch.full((8, 9), float("nan")).double()):
+        with pytest.raises(InputError, match="weights"):
+            posterior.functional(weights)
+    with pytest.raises(InputError, match="shape"):
+        posterior.log_prob(torch.zeros(9, 8).double())
+    with pytest.raises(InputError, match="patch"):
+        posterior.log_prob(posterior.image, patch=0)
+
+
+def test_solve_that_did_not_converge_is_an_error():
+    model, scan, _ = build(MODELS["through"])
+    with pytest.raises(ComputationError, match="residual"):
+        Posterior(model, scan, Cholesky(tolerance=1e-20))
+
+
+def test_linear_output_makes_before_and_through_the_same():
+    posteriors = []
+    for activation in ("before", "through"):
+        case = ModelCase(MODELS["none"].network, activation, nugget_std=0.2, weighted=True)
+        model, scan, _ = build(case)
+        posteriors.append(Posterior(model, scan))
+    assert relative(posteriors[0].mean, posteriors[1].mean) < EXACT
+    assert relative(posteriors[0].covariance(), posteriors[1].covariance()) < EXACT
+
+
+def test_saturated_pixel_is_less_certain_before_the_activation_than_through_it():
+    model, scan, _ = build(ModelCase(SMALL, "before"))
+    shift = torch.zeros(len(model.names)).double()
+    shift[[name.endswith("log_variance") for name in model.names]] = 5.0
+    wide = model.at(model.log_hyperparameters + shift)
+    before = Posterior(wide, scan)
+    after = relinearise(wide, scan)
+    assert relative(after.slope, before._pushed[1]) < 1e-12
+    assert after.activation == "before"
+    assert relative(after.slope, wide.slope) > 0.05
+    through = build(ModelCase(SMALL, "through"))[0]
+    assert relinearise(through, scan) is through
+    mean, _ = dense_posterior(Posterior(after, scan), dense_of(after, scan))
+    assert relative(Posterior(after, scan).mean.flatten(), mean) < EXACT
+
+
+def dense_of(model, scan):
+    from dense_model import DenseModel
+
+    return DenseModel.of(model, scan).at(slope=model.slope.flatten())
+
+
+def test_pushed_mean_is_the_mean_of_pushed_samples():
+    posterior, _, _ = posterior_and_truth("before")
+    count = 4000
+    h, _ = posterior._sample_parts(count, torch.Generator().manual_seed(0))
+    jacobian = posterior.model.jacobian
+    values = jacobian.network.image(jacobian.pre_activation + h)
+    z = (values.mean(0) - posterior.pushed_mean) / (values.std(0) / math.sqrt(count))
+    assert z.abs().max() < 4
