@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from pdip.dip.noise import estimate_noise_std
-from pdip.dip.stopping import Discrepancy, HeldOutRays
+from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.total_variation import total_variation
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
@@ -20,12 +20,17 @@ from pdip.ray.cgls import cgls
 from pdip.typing import Image, Sinogram
 
 TV_RATE = 0.3  # λ image_scale / σ²: the prior's rate on edges relative to the image's range
+GROWTH_STEPS = 500  # the learning rate grows by its first value every so many steps
 AVERAGING_STEPS = 100  # the fitted weights are an exponential average over about so many steps
 CHECK_EVERY = 25
-COLLAPSED_CONTRAST = 1e-3  # std of the image over its scale, below which the output is stuck
 SCALE_ITERATIONS = 5
-MAX_CLIPPED_FRACTION = 0.005
-CLIPPED_ABOVE = 0.98
+COLLAPSED_CONTRAST = 1e-3  # std of the image over its scale, below which the output is stuck
+CLIPPED_ABOVE = 0.97  # of the image scale
+CLIPPED_FRACTION = 0.001  # more pixels than this above it, and far from the noise level: clipped
+CLIPPED_LEVEL = 3.0  # noise variances
+FIRST_CLIP_CHECK = 2000
+LARGEST_RESTARTED_PIXELS = 6400
+COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 
 
 @dataclass(frozen=True)
@@ -69,37 +74,41 @@ def fit_dip(
     *,
     noise_std: float | None = None,
     tv_weight: float | None = None,
-    learning_rate: float = 3e-4,
-    max_steps: int = 5000,
+    learning_rate: float = 2e-4,
+    max_steps: int = 4000,
     stop: str = "discrepancy",
-    restarts: int = 3,
+    restarts: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> DIPFit:
     """Fit ``min_θ ½‖W^{1/2}(A f(θ; z) - y)‖² + λ TV(f(θ; z))`` from several random starts.
 
-    Adam on the weights, all restarts side by side; θ* is the running average of the last steps
-    at the moment of stopping. z is the FBP image over the network's image scale.
+    Adam on the weights, all restarts side by side, with a learning rate that grows linearly (its
+    first value is added every 500 steps): small steps while the image takes shape, large ones for
+    its details. θ* is the running average of about the last 100 steps. z is the FBP image over
+    the network's image scale.
 
     Args:
         scan: the scan.
         ray: its ray transform.
-        network: the architecture (None: ``UNet()`` with its image scale set from the data). Its
-            weights are the first restart's start; the others are drawn anew.
+        network: the architecture. None: a sigmoid :class:`UNet` of as many scales as the grid has
+            room for, its image scale set from the data; if that clips bright pixels, one without
+            output activation. A given network's weights are the first restart's start.
         noise_std: σ of a ray of weight 1 (None: estimated from the scan).
         tv_weight: λ (None: ``0.3 σ² / image_scale``).
-        learning_rate: of Adam.
+        learning_rate: of Adam in the first step.
         max_steps: the fit ends here at the latest.
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
-            level, ``"held_out"`` when the error on a tenth of the rays, withheld, has passed its
-            minimum.
-        restarts: number of fits.
+            level or no longer falls, ``"held_out"`` when the error on a tenth of the rays,
+            withheld, has passed its minimum.
+        restarts: number of fits (None: 3 up to 6 400 pixels, 1 beyond).
         seed: of the first restart; the others count up from it.
         progress: called as ``progress(step, max_steps, text)``.
 
     Raises:
         InputError: a setting out of range.
-        ComputationError: every restart collapsed to a constant image.
+        ComputationError: every restart collapsed to a constant image, or a given sigmoid network
+            clips bright pixels.
     """
     _check_settings(noise_std, tv_weight, learning_rate, max_steps, stop, restarts)
     assumptions = []
@@ -107,25 +116,43 @@ def fit_dip(
         noise_std, how = estimate_noise_std(scan, ray)
         assumptions.append(how)
     problem = _Problem.of(scan, ray, noise_std)
-    if network is None:
-        scale = problem.image_scale()
-        network = UNet(image_scale=scale, seed=seed)
-        assumptions.append(f"the network's image scale was set to {scale:.4g} 1/mm from the data")
-    rule = {"discrepancy": Discrepancy, "held_out": HeldOutRays}[stop]
-    fits = _restarts(
-        problem, network, tv_weight, learning_rate, max_steps, rule, restarts, seed, progress
-    )
-    if _clipped(fits) and not all(fit.stop_reason.startswith("reached") for fit in fits):
-        network = _rescaled(network, 1.5, seed)
+    if restarts is None:
+        restarts = 3 if math.prod(ray.domain_shape) <= LARGEST_RESTARTED_PIXELS else 1
+        assumptions.append(f"the network was fitted from {restarts} random start(s)")
+    chosen = network is None
+    if chosen:
+        network = problem.network(seed)
         assumptions.append(
-            f"the fit clipped bright pixels, so the image scale was raised to "
-            f"{network.image_scale:.4g} 1/mm and the fit repeated"
+            f"a U-Net of {network.settings['scales']} scales with a sigmoid output was used; its "
+            f"image scale {network.image_scale:.4g} 1/mm was set from the data"
         )
-        fits = _restarts(
-            problem, network, tv_weight, learning_rate, max_steps, rule, restarts, seed, progress
+    schedule = _Schedule(tv_weight, learning_rate, max_steps, STOPPING_RULES[stop], seed, progress)
+    fits = _restarts(problem, network, schedule, restarts)
+    if fits is None and chosen:
+        network = network.like(activation="none", seed=seed)
+        assumptions.append(
+            "the sigmoid clipped bright pixels, so the fit was repeated without output activation"
+        )
+        fits = _restarts(problem, network, schedule, restarts)
+    if fits is None:
+        raise ComputationError(
+            f"the sigmoid clips pixels above {network.image_scale:.4g} 1/mm and the fit is stuck; "
+            "raise image_scale or use activation 'none'"
         )
     fits = [replace(fit, assumptions=tuple(assumptions)) for fit in fits]
     return replace(fits[0], alternatives=tuple(fits[1:]))
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """How a fit proceeds, the same for all restarts."""
+
+    tv_weight: float | None
+    learning_rate: float
+    max_steps: int
+    rule: type
+    seed: int
+    progress: Callable[[int, int, str], None] | None
 
 
 @dataclass(frozen=True)
@@ -156,6 +183,11 @@ class _Problem:
         )
         return float(iterates[-1].max())
 
+    def network(self, seed: int) -> UNet:
+        """The default architecture for this grid and these data."""
+        scales = 1 + max(1, round(math.log2(min(self.ray.domain_shape) / COARSEST_PIXELS)))
+        return UNet(scales, image_scale=self.image_scale(), seed=seed)
+
     def network_input(self, image_scale: float) -> Image:
         return fbp(self.ray, self.sinogram * (self.weights > 0)) / image_scale
 
@@ -165,20 +197,24 @@ class _Problem:
         return (weights * residual.square()).sum((-2, -1))
 
 
-def _restarts(problem, network, tv_weight, learning_rate, max_steps, rule, count, seed, progress):
-    """Fit ``count`` restarts; those that collapse start again from other weights, more slowly."""
+def _restarts(problem, network, schedule, count) -> list[DIPFit] | None:
+    """Fit ``count`` restarts; those that collapse start again from other weights, more slowly.
+
+    None if the network's output clips.
+    """
     fits: list[DIPFit] = []
-    networks = [network] + [_rescaled(network, 1.0, seed + i) for i in range(1, count)]
+    networks = [network] + [network.like(seed=schedule.seed + i) for i in range(1, count)]
     for attempt in range(4):
-        new = _fit_side_by_side(
-            problem, networks, tv_weight, learning_rate / 2**attempt, max_steps, rule, seed, progress
-        )
+        new = _fit_side_by_side(problem, networks, schedule)
+        if new is None:
+            return None
         fits += [fit for fit in new if fit is not None]
         missing = count - len(fits)
         if not missing:
             return fits
-        first = seed + count * (attempt + 1)
-        networks = [_rescaled(network, 1.0, first + i) for i in range(missing)]
+        first = schedule.seed + count * (attempt + 1)
+        networks = [network.like(seed=first + i) for i in range(missing)]
+        schedule = replace(schedule, learning_rate=schedule.learning_rate / 2)
     if fits:
         return fits
     raise ComputationError(
@@ -187,45 +223,47 @@ def _restarts(problem, network, tv_weight, learning_rate, max_steps, rule, count
     )
 
 
-def _fit_side_by_side(
-    problem, networks, tv_weight, learning_rate, max_steps, rule, seed, progress
-) -> list[DIPFit | None]:
-    """One fit per network, batched with vmap; None for a fit that collapsed."""
+def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None:
+    """One fit per network, batched with vmap; None for a fit that collapsed, or for all if the
+    output clips."""
     network = networks[0].to(dtype=problem.ray.dtype, device=problem.ray.device)
     z = problem.network_input(network.image_scale)
+    tv_weight = schedule.tv_weight
     if tv_weight is None:
         tv_weight = TV_RATE * problem.noise_std**2 / network.image_scale
     stacked, _ = stack_module_state([n.to(z) for n in networks])
     params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
     average = {name: value.detach().clone() for name, value in params.items()}
-    optimiser = torch.optim.Adam(params.values(), lr=learning_rate, fused=True)
-    rules = [rule(problem, seed) for _ in networks]
-    weights = rules[0].fitting_weights
+    optimiser = torch.optim.Adam(params.values(), lr=schedule.learning_rate, fused=True)
+    growth = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 + step / GROWTH_STEPS)
+    rules = [schedule.rule(problem, schedule.seed) for _ in networks]
     batched = vmap(lambda p: functional_call(network, p, (z,)))
-    for step in range(1, max_steps + 1):
+    for step in range(1, schedule.max_steps + 1):
         image = batched(params)
-        misfit = problem.squared_residual(image, weights) / 2
+        misfit = problem.squared_residual(image, rules[0].fitting_weights) / 2
         objective = (misfit + tv_weight * total_variation(image)) / problem.noise_std**2
         optimiser.zero_grad()
         objective.sum().backward()
         optimiser.step()
-        decay = 1 - 1 / min(AVERAGING_STEPS, step)
-        torch._foreach_lerp_(
-            list(average.values()), [p.detach() for p in params.values()], 1 - decay
-        )
-        if step % CHECK_EVERY == 0 or step == max_steps:
+        growth.step()
+        newest = [p.detach() for p in params.values()]
+        torch._foreach_lerp_(list(average.values()), newest, 1 / min(AVERAGING_STEPS, step))
+        if step % CHECK_EVERY == 0 or step == schedule.max_steps:
             with torch.no_grad():
                 image = batched(average)
             for i, check in enumerate(rules):
                 check.update(step, image[i], {k: v[i] for k, v in average.items()})
-            if progress:
-                level = max(check.level for check in rules)
-                progress(step, max_steps, f"residual {level:.2f} of the noise variance")
-            if all(check.finished for check in rules):
+            level = max(check.level for check in rules)
+            if schedule.progress:
+                text = f"residual {level:.2f} of the noise variance"
+                schedule.progress(step, schedule.max_steps, text)
+            finished = all(check.finished for check in rules)
+            late = finished or step >= FIRST_CLIP_CHECK or step == schedule.max_steps
+            if late and level > CLIPPED_LEVEL and _clips(network, image):
+                return None
+            if finished:
                 break
-    return [
-        _record(problem, network, z, tv_weight, check, max_steps) for check in rules
-    ]
+    return [_record(problem, network, z, tv_weight, check, schedule.max_steps) for check in rules]
 
 
 def _record(problem, network, z, tv_weight, check, max_steps) -> DIPFit | None:
@@ -243,17 +281,12 @@ def _record(problem, network, z, tv_weight, check, max_steps) -> DIPFit | None:
     )
 
 
-def _rescaled(network: UNet, factor: float, seed: int) -> UNet:
-    """The same architecture with new weights and ``factor`` times the image scale."""
-    return UNet(**{**network.settings, "image_scale": factor * network.image_scale, "seed": seed})
-
-
-def _clipped(fits: list[DIPFit]) -> bool:
-    """Whether a sigmoid holds down too many bright pixels of any fit."""
-    if fits[0].network.activation.name != "sigmoid":
+def _clips(network: UNet, images: Image) -> bool:
+    """Whether a sigmoid holds down bright pixels of any image."""
+    if network.activation.name != "sigmoid":
         return False
-    limit = CLIPPED_ABOVE * fits[0].network.image_scale
-    return any((fit.image > limit).double().mean() > MAX_CLIPPED_FRACTION for fit in fits)
+    bright = (images > CLIPPED_ABOVE * network.image_scale).double().mean((-2, -1))
+    return bool((bright > CLIPPED_FRACTION).any())
 
 
 def _check_settings(noise_std, tv_weight, learning_rate, max_steps, stop, restarts) -> None:
@@ -263,10 +296,10 @@ def _check_settings(noise_std, tv_weight, learning_rate, max_steps, stop, restar
         raise InputError(f"expected a non-negative tv_weight, got {tv_weight}")
     if not learning_rate > 0:
         raise InputError(f"expected a positive learning_rate, got {learning_rate}")
-    if max_steps < 1 or restarts < 1:
+    if max_steps < 1 or (restarts is not None and restarts < 1):
         raise InputError(
             f"expected at least one step and one restart, got max_steps={max_steps} and "
             f"restarts={restarts}"
         )
-    if stop not in ("discrepancy", "held_out"):
-        raise InputError(f"expected stop 'discrepancy' or 'held_out', got {stop!r}")
+    if stop not in STOPPING_RULES:
+        raise InputError(f"expected stop to be one of {', '.join(STOPPING_RULES)}, got {stop!r}")

@@ -5,13 +5,15 @@ from torch import Tensor
 
 from pdip.typing import Image
 
-DISCREPANCY = 0.9  # of σ²: a fit with free weights ends below the noise it should leave
+DISCREPANCY = 0.7  # of σ²: free weights take up part of the noise before the image is complete
 HELD_OUT_FRACTION = 0.1
 PATIENCE_STEPS = 1000
+LEVEL_STEPS = 500
+LEVEL_DECREASE = 0.02  # less than this in 500 steps, and the residual has levelled off
 
 
 class Discrepancy:
-    """Morozov's principle: stop when ``mean (w r²)`` has fallen to 0.9 σ².
+    """Morozov's principle: stop at a noise-sized residual, or where it no longer falls.
 
     Args:
         problem: the data term of the fit.
@@ -22,7 +24,7 @@ class Discrepancy:
         self.problem = problem
         self.fitting_weights = problem.weights
         self.num_rays = int((problem.weights > 0).sum())
-        self.finished = False
+        self.finished = self.levelled_off = False
         self.level = float("inf")
         self.best_image: Image | None = None
         self.best_params: dict[str, Tensor] = {}
@@ -39,9 +41,23 @@ class Discrepancy:
         if level < self.level or self.best_image is None:
             self.level = level
             self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}
-        self.finished = level <= DISCREPANCY
+        earlier = [
+            value
+            for at, value in zip(*self.history.values(), strict=True)
+            if at <= step - LEVEL_STEPS
+        ]
+        self.levelled_off = bool(earlier) and self.level * self.problem.noise_std**2 > (
+            1 - LEVEL_DECREASE
+        ) * min(earlier)
+        self.finished = level <= DISCREPANCY or self.levelled_off
 
     def reason(self, max_steps: int) -> str:
+        if self.levelled_off:
+            return (
+                f"levelled off: mean squared residual {self.level:.2f} times the noise variance "
+                f"after {self.history['step'][-1]} steps; the rest is model error or noise that "
+                "was underestimated"
+            )
         if self.finished:
             return (
                 f"reached the noise level: mean squared residual {self.level:.2f} of the noise "
@@ -93,3 +109,6 @@ class HeldOutRays:
         if self.finished:
             return f"reached the minimum: {at} variance)"
         return f"stopped at max_steps={max_steps} with the held-out error still falling: {at} variance)"
+
+
+STOPPING_RULES = {"discrepancy": Discrepancy, "held_out": HeldOutRays}

@@ -77,6 +77,10 @@ class UNet(nn.Module):
         """Image in 1/mm, of the shape of ``network_input`` (..., height, width)."""
         return self.image(self.body(network_input))
 
+    def like(self, **changes) -> "UNet":
+        """A network of the same settings but for the given ones, with newly drawn weights."""
+        return UNet(**{**self.settings, **changes})
+
     def image(self, pre_activation: Image) -> Image:
         """The last step alone: ``image_scale · s(h)``, elementwise."""
         return self.image_scale * self.activation(pre_activation)
