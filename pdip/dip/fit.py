@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -70,7 +70,7 @@ class DIPFit:
 def fit_dip(
     scan,
     ray,
-    network: UNet | None = None,
+    network: UNet | Mapping | None = None,
     *,
     noise_std: float | None = None,
     tv_weight: float | None = None,
@@ -93,7 +93,8 @@ def fit_dip(
         ray: its ray transform.
         network: the architecture. None: a sigmoid :class:`UNet` of as many scales as the grid has
             room for, its image scale set from the data; if that clips bright pixels, one without
-            output activation. A given network's weights are the first restart's start.
+            output activation. A mapping: keywords of :class:`UNet` to use in it. A given network's
+            weights are the first restart's start.
         noise_std: σ of a ray of weight 1 (None: estimated from the scan).
         tv_weight: λ (None: ``0.3 σ² / image_scale``).
         learning_rate: of Adam in the first step.
@@ -119,16 +120,13 @@ def fit_dip(
     if restarts is None:
         restarts = 3 if math.prod(ray.domain_shape) <= LARGEST_RESTARTED_PIXELS else 1
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
-    chosen = network is None
-    if chosen:
-        network = problem.network(seed)
-        assumptions.append(
-            f"a U-Net of {network.settings['scales']} scales with a sigmoid output was used; its "
-            f"image scale {network.image_scale:.4g} 1/mm was set from the data"
-        )
+    free_to_unbound = not isinstance(network, UNet) and "activation" not in (network or {})
+    if not isinstance(network, UNet):
+        network, assumed = problem.network(seed, network or {})
+        assumptions += assumed
     schedule = _Schedule(tv_weight, learning_rate, max_steps, STOPPING_RULES[stop], seed, progress)
     fits = _restarts(problem, network, schedule, restarts)
-    if fits is None and chosen:
+    if fits is None and free_to_unbound:
         network = network.like(activation="none", seed=seed)
         assumptions.append(
             "the sigmoid clipped bright pixels, so the fit was repeated without output activation"
@@ -183,15 +181,26 @@ class _Problem:
         )
         return float(iterates[-1].max())
 
-    def network(self, seed: int) -> UNet:
-        """The default architecture for this grid and these data."""
-        scales = 1 + max(1, round(math.log2(min(self.ray.domain_shape) / COARSEST_PIXELS)))
-        return UNet(scales, image_scale=self.image_scale(), seed=seed)
+    def network(self, seed: int, given: Mapping) -> tuple[UNet, list[str]]:
+        """The architecture for this grid and these data, and what was chosen beyond ``given``."""
+        settings = dict(given)
+        assumed = []
+        if "scales" not in given:
+            octaves = round(math.log2(min(self.ray.domain_shape) / COARSEST_PIXELS))
+            settings["scales"] = 1 + max(1, octaves)
+            assumed.append(f"the U-Net has {settings['scales']} scales, as the grid has room for")
+        if "image_scale" not in given:
+            settings["image_scale"] = self.image_scale()
+            assumed.append(
+                f"the network's image scale was set to {settings['image_scale']:.4g} 1/mm from "
+                "the data"
+            )
+        return UNet(**{"seed": seed, **settings}), assumed
 
     def network_input(self, image_scale: float) -> Image:
         return fbp(self.ray, self.sinogram * (self.weights > 0)) / image_scale
 
-    def squared_residual(self, image: Image, weights: Sinogram) -> Tensor:
+    def squared_residual(self, image: Image, weights: Tensor) -> Tensor:
         """``‖W^{1/2}(A x - y)‖²`` of each image of a batch."""
         residual = self.ray.forward(image) - self.sinogram
         return (weights * residual.square()).sum((-2, -1))
