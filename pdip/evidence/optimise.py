@@ -112,27 +112,45 @@ def optimise_evidence(
         for name, is_free in zip(model.names, free, strict=True)
         if is_free
     ]
-    result = minimize(
-        evaluate,
-        start[free].cpu().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxfun": max_evaluations, "maxiter": max_evaluations, "maxcor": 30,
-                 "ftol": 1e-12, "gtol": gradient_tolerance},
+    result, gradient_norm = _minimise(
+        evaluate, start[free].cpu().numpy(), bounds, gradient_tolerance, max_evaluations
     )
     best = start.detach().clone()
     best[free] = torch.as_tensor(result.x).to(best)
     fitted = model.at(best)
-    lower, upper = np.array(bounds).T
-    projected = np.clip(result.x - result.jac, lower, upper) - result.x
     with torch.no_grad():
         value = float(objective.log_evidence(fitted, data, solver))
     return EvidenceFit(
         model=fitted,
         log_evidence=value,
         converged=bool(result.success),
-        gradient_norm=float(np.abs(projected).max()),
+        gradient_norm=gradient_norm,
         num_evaluations=len(history),
         history={"objective": history},
     )
+
+
+def _minimise(evaluate, start: np.ndarray, bounds, tolerance: float, max_evaluations: int):
+    """scipy's result and the norm of its projected gradient.
+
+    L-BFGS-B is started afresh where it stops above the tolerance: the curvature it remembers from
+    far away can make its steps so long that the objective seems not to change.
+    """
+    lower, upper = np.array(bounds).T
+    left, previous = max_evaluations, np.inf
+    while True:
+        result = minimize(
+            evaluate,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxfun": left, "maxiter": left, "maxcor": 30, "ftol": 1e-12,
+                     "gtol": tolerance},
+        )
+        norm = float(np.abs(np.clip(result.x - result.jac, lower, upper) - result.x).max())
+        left -= result.nfev
+        stuck = previous - result.fun <= 1e-10 * abs(result.fun)
+        if norm <= tolerance or stuck or left <= 0:
+            return result, norm
+        start, previous = result.x, result.fun
