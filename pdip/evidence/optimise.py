@@ -58,7 +58,7 @@ def optimise_evidence(
     scan,
     *,
     objective: Objective | None = None,
-    hyperprior: TVPredCP | None = None,
+    hyperprior: TVPredCP | None = TVPredCP(),
     solver: Solver | None = None,
     learn_noise: bool = True,
     gradient_tolerance: float = 1e-2,
@@ -71,7 +71,7 @@ def optimise_evidence(
         model: its hyperparameters are the starting point.
         scan: the scan.
         objective: which evidence (None: :class:`NetworkWeights`).
-        hyperprior: ``log p(φ)``, None for none.
+        hyperprior: ``log p(φ)``; None for none.
         solver: how K is solved (None: :class:`Cholesky`).
         learn_noise: also choose σ², else it stays as it is.
         gradient_tolerance: of the largest projected gradient component, nats.

@@ -12,7 +12,7 @@ from pdip.errors import ComputationError, InputError
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
-RESOLUTION = 1e-4
+RESOLUTION = 1e-3
 """Smallest std of a pixel, relative to the image scale: finer grey levels are never claimed."""
 MAX_DENSE_PIXELS = 1600
 
