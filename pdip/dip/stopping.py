@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pdip.errors import InputError
 from pdip.typing import Image
 
 DISCREPANCY = 0.7  # of σ²: free weights take up part of the noise before the image is complete
@@ -75,6 +76,9 @@ class HeldOutRays:
     Args:
         problem: the data term of the fit.
         seed: chooses the withheld rays, the same for all restarts.
+
+    Raises:
+        InputError: so few rays that none is withheld.
     """
 
     def __init__(self, problem, seed: int):
@@ -85,6 +89,11 @@ class HeldOutRays:
         self.fitting_weights = torch.where(withheld, 0, problem.weights)
         self.testing_weights = torch.where(withheld, problem.weights, 0)
         self.num_rays = int((self.testing_weights > 0).sum())
+        if not self.num_rays:
+            raise InputError(
+                f"expected rays enough to withhold a tenth, got {int((problem.weights > 0).sum())} "
+                "of positive weight; use stop='discrepancy'"
+            )
         self.finished = False
         self.level = float("inf")
         self.best_step = 0
