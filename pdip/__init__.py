@@ -2,6 +2,7 @@
 
 # ruff: noqa: I001 (the order of the imports is that of the pipeline)
 
+from pdip import threads as threads
 from pdip.errors import ComputationError, InputError
 from pdip.scan import (
     FanBeam,

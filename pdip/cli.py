@@ -157,6 +157,9 @@ def run_reconstruct(command: argparse.Namespace) -> int:
                 scan, settings, observer=terminal, checkpoints=DirectoryCheckpoints(directory)
             )
             write_result(directory, result, scan, truth, source, terminal)
+    except InputError:
+        directory.forget()
+        raise
     except KeyboardInterrupt:
         terminal.close()
         return failed(

@@ -18,7 +18,16 @@ import yaml
 from pdip.errors import InputError
 from pdip.scan import read_scan
 from pdip.scan.npy import regular_file
-from pdip.settings import CHOICES, FROM_DATA, STAGES, checked_section, keywords, nearest, plain
+from pdip.settings import (
+    CHOICES,
+    FROM_DATA,
+    STAGES,
+    WORDS,
+    checked_section,
+    keywords,
+    named,
+    nearest,
+)
 
 SECTIONS: dict[str, Callable] = {"scan": read_scan, **STAGES}
 """Section -> stage; ``scan`` thins views and sets the image size when the file is read."""
@@ -30,7 +39,7 @@ SHORT_OPTIONS = {
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),
-    "seed": ("N", "seed of all random numbers", ("network.seed", "dip.seed")),
+    "seed": ("N", "seed of all random numbers", ("dip.seed",)),
     "device": ("D", "cpu or cuda", ("ray.device",)),
 }
 """Option -> (metavar, help, the keys it sets)."""
@@ -54,9 +63,10 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"{section}: settings of {stage.__name__}")
         told = documented(stage)
         for key, parameter in section_keywords(section).items():
-            choices = f"; one of {', '.join(CHOICES[key])}" if key in CHOICES else ""
-            default = "none" if parameter.default is None else plain(parameter.default)
-            default = "from the data" if key in FROM_DATA else default
+            words = WORDS.get((section, key)) or CHOICES.get(key, ())
+            choices = f"; one of {', '.join(words)}" if words else ""
+            default = "none" if parameter.default is None else named(key, parameter.default)
+            default = FROM_DATA.get((section, key), default)
             text = f"{told.get(key, '')}{choices} [{default}]".replace("%", "%%")
             group.add_argument(
                 f"--{section}.{key}", metavar="V", default=argparse.SUPPRESS, help=text

@@ -10,8 +10,7 @@ from typing import Protocol
 import torch
 
 from pdip.device import checked_device
-from pdip.dip import DIPFit, UNet, estimate_noise_std, fit_dip
-from pdip.dip.fit import _Problem
+from pdip.dip import DIPFit, fit_dip
 from pdip.errors import ComputationError
 from pdip.evidence import EvidenceFit, optimise_evidence
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
@@ -120,32 +119,23 @@ class _Run:
         saved = self.checkpoints.load_fit(name, ray)
         if saved is not None:
             fit, cost = saved
-            self.clock.assume(fit.assumptions)
+            if name == "fit":
+                self.clock.assume(fit.assumptions)
             self.clock.skipped(name, cost, f"read back; {fit.stop_reason}")
             return fit
-        keywords = dict(self.settings.dip)
         with self.clock.stage(name) as said:
-            assumptions = []
-            if keywords.get("noise_std") is None:
-                keywords["noise_std"], how = estimate_noise_std(scan, ray)
-                assumptions.append(how)
-            network, scale_sentence = self._network(scan, ray, keywords["noise_std"])
-            assumptions += scale_sentence
-            self.clock.assume(assumptions)
-            fit = fit_dip(scan, ray, network, progress=self.clock.observer.progress, **keywords)
-            fit = replace(fit, assumptions=(*assumptions, *fit.assumptions))
+            fit = fit_dip(
+                scan,
+                ray,
+                dict(self.settings.network),
+                progress=self.clock.observer.progress,
+                **self.settings.dip,
+            )
             said.append(fit.stop_reason)
-        self.clock.assume(fit.assumptions)
+        if name == "fit":
+            self.clock.assume(fit.assumptions)
         self.checkpoints.save_fit(name, fit, self.clock.costs[name])
         return fit
-
-    def _network(self, scan: Scan, ray: RayTransform, noise_std: float) -> tuple[UNet, list[str]]:
-        keywords = dict(self.settings.network)
-        if "image_scale" in keywords:
-            return UNet(**keywords), []
-        scale = _Problem.of(scan, ray, noise_std).image_scale()
-        sentence = f"the network's image scale was set to {scale:.4g} 1/mm from the data"
-        return UNet(**keywords, image_scale=scale), [sentence]
 
     def _models(self, fit: DIPFit, ray: RayTransform) -> list[LinearGaussianModel]:
         with self.clock.stage("linearise") as said:

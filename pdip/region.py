@@ -1,5 +1,6 @@
 """Regions of an image, from a mask file or a box in text."""
 
+import math
 import re
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> Mask:
         InputError: not such a file, another shape, other values, or no pixel marked.
     """
     path = regular_file(path, "mask")
-    if _is_boolean(path, shape):
-        values = np.load(path, allow_pickle=False)
+    if _is_boolean(path):
+        values = np.load(path, allow_pickle=False, mmap_mode="r")
     else:
         values = read_npy(path)["sinogram"]
     if values.shape != shape:
@@ -39,13 +40,14 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> Mask:
     return torch.from_numpy(values.astype(bool))
 
 
-def _is_boolean(path: Path, shape: tuple[int, int]) -> bool:
-    """Whether the file is a boolean image of this shape, which read_npy does not take."""
+def _is_boolean(path: Path) -> bool:
+    """Whether the file is a whole boolean array, which read_npy does not take."""
     try:
         with path.open("rb") as stream:
             version = npy_format.read_magic(stream)
             found, _, dtype = npy_format.read_array_header_1_0(stream)
-            return version == (1, 0) and dtype.kind == "b" and found == shape
+            whole = math.prod(found) == path.stat().st_size - stream.tell()
+            return version == (1, 0) and dtype.kind == "b" and whole
     except (OSError, ValueError):
         return False  # whatever is wrong, read_npy says it in a sentence
 

@@ -84,6 +84,15 @@ class RunDirectory:
         self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
         self.write_json(INPUT, found)
 
+    def forget(self) -> None:
+        """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
+        if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
+            return
+        for name in (SETTINGS, INPUT):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def _check_same(self, found: dict, settings: dict[str, dict]) -> None:
         """Raise InputError that names what differs from the run in the folder."""
         try:

@@ -7,7 +7,7 @@ a default is the one in the signature, and the type a key must have is its annot
 import difflib
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import MappingProxyType
@@ -17,11 +17,15 @@ import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from pdip.dip import UNet, fit_dip
+from pdip.dip.stopping import STOPPING_RULES
+from pdip.dip.unet import OutputActivation
 from pdip.errors import InputError
 from pdip.evidence import HYPERPRIORS, OBJECTIVES, optimise_evidence
 from pdip.linearised import linearise, unet_prior
+from pdip.linearised.model import ACTIVATIONS
 from pdip.posterior import Posterior
 from pdip.ray import ray_transform
+from pdip.ray.engine import ENGINES, PROJECTORS
 from pdip.scan.checks import shown
 from pdip.solvers import Cholesky
 
@@ -47,8 +51,23 @@ CHOICES: dict[str, dict[str, Callable]] = {
 RECORDS = {"scan", "ray", "network", "fit", "model", "progress"}
 """Parameters of stages that the pipeline fills."""
 
-FROM_DATA = {"image_scale"}
-"""Keys that the pipeline sets from the scan where they are left out or null."""
+FROM_DATA = {
+    ("network", "scales"): "from the grid",
+    ("network", "activation"): "sigmoid, or none where it clips",
+    ("network", "image_scale"): "from the data",
+    ("network", "seed"): "that of dip",
+}
+"""Keys that are chosen where they are left out or null, and how."""
+
+WORDS: dict[tuple[str, str], Iterable[str]] = {
+    ("ray", "engine"): ("auto", *ENGINES),
+    ("ray", "projector"): PROJECTORS,
+    ("network", "norm"): ("none", "group"),
+    ("network", "activation"): OutputActivation.functions,
+    ("dip", "stop"): STOPPING_RULES,
+    ("linearise", "activation"): ACTIVATIONS,
+}
+"""Keys that take one of a few words."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class Settings:
 
     Args:
         ray: of :func:`pdip.ray_transform`.
-        network: of :class:`pdip.UNet`; without ``image_scale`` it is set from the data.
+        network: of :class:`pdip.UNet`; what is left out is chosen by :func:`pdip.fit_dip`.
         dip: of :func:`pdip.fit_dip`.
         prior: of :func:`pdip.unet_prior`.
         linearise: of :func:`pdip.linearise`.
@@ -96,14 +115,11 @@ class Settings:
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Every key of every stage with its value or default, as plain data for YAML and JSON."""
         return {
-            section.name: plain(
-                {
-                    key: None if key in FROM_DATA else parameter.default
-                    for key, parameter in keywords(STAGES[section.name]).items()
-                }
-                | dict(getattr(self, section.name))
-            )
-            for section in fields(self)
+            section: {
+                key: named(key, getattr(self, section).get(key, default))
+                for key, default in defaults(section).items()
+            }
+            for section in STAGES
         }
 
 
@@ -115,6 +131,14 @@ def keywords(stage: Callable) -> dict[str, inspect.Parameter]:
         name: parameter.replace(annotation=hints.get(name, Any))
         for name, parameter in inspect.signature(stage).parameters.items()
         if parameter.default is not inspect.Parameter.empty and name not in RECORDS
+    }
+
+
+def defaults(section: str) -> dict[str, Any]:
+    """The default of every key of a section; None for those that are chosen from the data."""
+    return {
+        key: None if (section, key) in FROM_DATA else parameter.default
+        for key, parameter in keywords(STAGES[section]).items()
     }
 
 
@@ -132,10 +156,17 @@ def checked_section(
     for key in values:
         if key not in known:
             raise InputError(f"unknown key '{section}.{key}'; {nearest(str(key), known, section)}")
+    for key, value in values.items():
+        words = WORDS.get((section, key))
+        if words is not None and value is not None and value not in words:
+            raise InputError(
+                f"{named or f'{section}.{key}'} must be one of {', '.join(words)}, got "
+                f"{shown(value)}."
+            )
     return {
         key: _checked_value(named or f"{section}.{key}", key, known[key].annotation, value)
         for key, value in values.items()
-        if not (key in FROM_DATA and value is None)
+        if not ((section, key) in FROM_DATA and value is None)
     }
 
 
@@ -153,6 +184,16 @@ def chosen(key: str, value: Any, **defaults: Any) -> Any:
     make = CHOICES[key][arguments.pop("name")]
     accepted = inspect.signature(make).parameters
     return make(**{k: v for k, v in defaults.items() if k in accepted} | arguments)
+
+
+def named(key: str, value: Any) -> Any:
+    """The inverse of :func:`chosen`: a value as YAML and JSON can hold it."""
+    for name, make in CHOICES.get(key, {}).items():
+        if inspect.isclass(make) and type(value) is make:
+            own = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+            differing = {k: v for k, v in own.items() if v != plain(keywords(make)[k].default)}
+            return {"name": name, **differing} if differing else name
+    return plain(value)
 
 
 def nearest(name: str, known, section: str = "") -> str:
@@ -188,9 +229,10 @@ def _checked_value(where: str, key: str, annotation: Any, value: Any) -> Any:
 
 def _checked_choice(where: str, key: str, value: Any) -> Any:
     name = value.get("name") if isinstance(value, Mapping) else value
-    if value is None or not isinstance(name, str | None):
+    is_object = not isinstance(name, (str, int, float, list, tuple, type(None)))
+    if value is None or is_object:
         return value
-    if name not in CHOICES[key]:
+    if not isinstance(name, str) or name not in CHOICES[key]:
         names = ", ".join(CHOICES[key])
         raise InputError(f"{where} must be one of {names}, got {shown(name)}.")
     if isinstance(value, Mapping):

@@ -36,7 +36,7 @@ def psnr(image: Image, truth: Image) -> float:
         >>> round(psnr(torch.tensor([[0.0, 0.9]]), torch.tensor([[0.0, 1.0]])), 3)
         23.01
     """
-    image, truth = _pair(image, truth)
+    image, truth = checked_pair(image, truth)
     if np.array_equal(image, truth):
         return math.inf
     return float(
@@ -51,7 +51,7 @@ def ssim(image: Image, truth: Image) -> float:
         image: (height, width), at least 3x3.
         truth: (height, width).
     """
-    image, truth = _pair(image, truth)
+    image, truth = checked_pair(image, truth)
     smallest = min(truth.shape)
     if smallest < 3:
         raise InputError(f"structural similarity needs at least 3x3 pixels, got {truth.shape}.")
@@ -62,7 +62,7 @@ def ssim(image: Image, truth: Image) -> float:
 
 def relative_l2(image: Image, truth: Image) -> float:
     """``‖x̂ - x‖ / ‖x‖``; 0 is perfect, 1 is the error of a black image."""
-    image, truth = _pair(image, truth)
+    image, truth = checked_pair(image, truth)
     return float(np.linalg.norm(image - truth) / np.linalg.norm(truth))
 
 
@@ -83,7 +83,8 @@ def coverage(mean: Image, std: Image, truth: Image, level: float = 0.95) -> floa
     return float(inside.double().mean())
 
 
-def _pair(image: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def checked_pair(image: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Both images as float64 arrays; InputError unless they have one shape (height, width)."""
     if image.shape != truth.shape or image.ndim != 2:
         raise InputError(
             f"the image is {tuple(image.shape)} but the ground truth {tuple(truth.shape)}; "
