@@ -14,7 +14,7 @@ from pdip.dip import DIPFit, fit_dip
 from pdip.errors import ComputationError
 from pdip.evidence import EvidenceFit, optimise_evidence
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
-from pdip.posterior import Mixture, Posterior
+from pdip.posterior import Mixture, Posterior, relinearise
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.ray import RayTransform, ray_transform
 from pdip.result import Result, mean_of
@@ -171,11 +171,14 @@ class _Run:
         with self.clock.stage("evidence") as said:
             fits = []
             for before, model in enumerate(models):
-                fits.append(
-                    optimise_evidence(
-                        model, self.scan, progress=self._part(before, len(models)), **keywords
-                    )
-                )
+                part = self._part(before, len(models))
+                found = optimise_evidence(model, self.scan, progress=part, **keywords)
+                again = relinearise(found.model, self.scan)
+                if again is not found.model:
+                    first = found.num_evaluations
+                    found = optimise_evidence(again, self.scan, progress=part, **keywords)
+                    found = replace(found, num_evaluations=first + found.num_evaluations)
+                fits.append(found)
             said.append(evidence_sentence(fits))
         self.clock.assume(
             f"the search for hyperparameters of restart {number} ended after "
@@ -204,7 +207,9 @@ class _Run:
         found = self._optimised(witnesses, fit.tv_weight, withheld)
         paired = zip(models, (found[i % len(found)] for i in range(len(models))), strict=True)
         return tuple(
-            replace(choice, model=model.at(choice.model.log_hyperparameters))
+            replace(
+                choice, model=relinearise(model.at(choice.model.log_hyperparameters), self.scan)
+            )
             for model, choice in paired
         )
 

@@ -29,7 +29,7 @@ CLIPPED_ABOVE = 0.97  # of the image scale
 CLIPPED_FRACTION = 0.001  # more pixels than this above it, and far from the noise level: clipped
 CLIPPED_LEVEL = 3.0  # noise variances
 FIRST_CLIP_CHECK = 2000
-LARGEST_RESTARTED_PIXELS = 6400
+LARGEST_RESTARTED_PIXELS = 1600
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 
 
@@ -102,7 +102,7 @@ def fit_dip(
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
             level or no longer falls, ``"held_out"`` when the error on a tenth of the rays,
             withheld, has passed its minimum.
-        restarts: number of fits (None: 3 up to 6 400 pixels, 1 beyond).
+        restarts: number of fits (None: 3 up to 1 600 pixels, 1 beyond).
         seed: of the first restart; the others count up from it.
         progress: called as ``progress(step, max_steps, text)``.
 

@@ -227,7 +227,8 @@ class Posterior(ImagePosterior):
         h, nugget = self._sample_parts(num_samples, generator)
         _, slope, unexplained = self._pushed
         extra = torch.randn(h.shape, generator=generator, device=h.device, dtype=h.dtype)
-        return self.image + slope.to(h) * h + nugget + (unexplained + self._floor).sqrt().to(h) * extra
+        extra = (unexplained + self._floor).sqrt().to(h) * extra
+        return self.image + slope.to(h) * h + nugget + extra
 
     def _sample_parts(self, num_samples: int, generator) -> tuple[Tensor, Tensor | float]:
         """Posterior draws of ``h - E[h]`` and of the nugget, (num_samples, height, width) each."""
@@ -265,9 +266,10 @@ def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):
 
     One step of posterior linearisation (García-Fernández et al. 2015): a saturated pixel whose h
     is unsure gets a slope again. The hyperparameters should be optimised anew afterwards.
-    Unchanged for a model with activation ``"through"``.
+    The same model where the slope does not depend on h: with activation ``"through"``, or for a
+    network without output activation.
     """
-    if model.activation == "through":
+    if model.activation == "through" or model.jacobian.network.activation.name == "none":
         return model
     slope = Posterior(model, scan, solver)._pushed[1]
     return model.with_slope(slope.to(model.image))
