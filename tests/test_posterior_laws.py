@@ -12,6 +12,7 @@ from torch.distributions import MultivariateNormal, Normal
 from pdip.errors import ComputationError, InputError
 from pdip.linearised import features
 from pdip.posterior import Mixture, Posterior, SavedPosterior, relinearise
+from pdip.posterior.image_posterior import RESOLUTION
 from pdip.scan import Scan
 from pdip.solvers import Cholesky
 
@@ -36,7 +37,7 @@ def posterior_and_truth(name):
 def dense_posterior(posterior, dense):
     """Mean and covariance, with the activation's moments by the trapezoidal rule."""
     model = posterior.model
-    floor = (1e-4 * model.jacobian.network.image_scale) ** 2
+    floor = (RESOLUTION * model.jacobian.network.image_scale) ** 2
     eye = torch.eye(len(dense.image)).double()
     if model.activation == "through":
         return dense.posterior_mean, dense.posterior_covariance + floor * eye
@@ -191,7 +192,7 @@ def test_truths_from_the_models_own_prior_have_uniform_ranks(name):
     std = posterior.functional(weights.reshape(8, 9))[1]
     ranks = {"functional": Normal(0, 1).cdf(errors @ weights / std)}
     ranks["pixel"] = Normal(0, 1).cdf(errors[:, 40] / posterior.std().flatten()[40])
-    # The floor of 1e-4 of the image scale is no part of the generating model.
+    # The floor is no part of the generating model.
     exact = covariance - posterior._floor * torch.eye(len(covariance))
     values, vectors = torch.linalg.eigh(exact)
     kept = values > 1e-9 * values.max()
@@ -268,7 +269,8 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     assert saved.functional(weights) == pytest.approx(posterior.functional(weights), rel=1e-5)
     image = posterior.image + 0.1 * normal(8, 9, seed=6)
     for patch in (None, 1, 3):
-        assert saved.log_prob(image, patch) == pytest.approx(posterior.log_prob(image, patch), rel=1e-4)
+        density = posterior.log_prob(image, patch)
+        assert saved.log_prob(image, patch) == pytest.approx(density, rel=1e-4)
     again = SavedPosterior(saved.tensors())
     assert torch.equal(again.covariance(), saved.covariance())
     samples = saved.sample(4000, generator=torch.Generator().manual_seed(0))
@@ -277,7 +279,7 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
 
 
 def test_saved_posterior_of_a_nearly_certain_image_keeps_its_density():
-    """The smallest eigenvalues lie at the floor, 1e-8 of the scale squared: no float32 matter."""
+    """The smallest eigenvalues lie at the floor, where float32 would lose them."""
     model, scan, _ = build(MODELS["through"])
     shift = torch.zeros(len(model.names)).double()
     shift[[name.endswith("log_variance") for name in model.names]] = 6.0
