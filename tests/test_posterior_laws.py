@@ -262,9 +262,9 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     assert relative(saved.image, posterior.image) < single
     assert relative(saved.mean, posterior.mean) < single
     assert relative(saved.std(), posterior.std()) < single
-    assert relative(saved.covariance(), posterior.covariance()) < single
+    assert torch.equal(saved.covariance(), posterior.covariance())
     mask = normal(8, 9) > 0.5
-    assert relative(saved.covariance(mask), posterior.covariance(mask)) < single
+    assert torch.equal(saved.covariance(mask), posterior.covariance(mask))
     weights = normal(8, 9, seed=4)
     assert saved.functional(weights) == pytest.approx(posterior.functional(weights), rel=1e-5)
     image = posterior.image + 0.1 * normal(8, 9, seed=6)
@@ -276,18 +276,6 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     samples = saved.sample(4000, generator=torch.Generator().manual_seed(0))
     deviations = (samples - saved.image).double().flatten(1)
     assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
-
-
-def test_saved_posterior_of_a_nearly_certain_image_keeps_its_density():
-    """The smallest eigenvalues lie at the floor, where float32 would lose them."""
-    model, scan, _ = build(MODELS["through"])
-    shift = torch.zeros(len(model.names)).double()
-    shift[[name.endswith("log_variance") for name in model.names]] = 6.0
-    posterior = Posterior(model.at(model.log_hyperparameters + shift), scan)
-    saved = SavedPosterior(posterior.tensors())
-    image = posterior.image
-    assert saved.log_prob(image) == pytest.approx(posterior.log_prob(image), rel=1e-4)
-    assert saved.sample(2, generator=torch.Generator().manual_seed(0)).shape == (2, 8, 9)
 
 
 @pytest.mark.parametrize("mixed", [False, True])

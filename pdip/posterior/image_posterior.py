@@ -134,7 +134,7 @@ def select(covariance: Tensor, mask: Mask | None) -> Tensor:
 def saved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as they are kept on disk: float32, and the covariance float64.
 
-    Its smallest eigenvalues lie at RESOLUTION², which is below the rounding of float32.
+    Its smallest eigenvalues lie at RESOLUTION², which the rounding of float32 can swallow.
     """
     return {
         name: value.to(torch.float64 if name == "covariance" else torch.float32).cpu().contiguous()
