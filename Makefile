@@ -32,7 +32,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(RUN) reconstruct.py --sinogram data/example/scan.npz --out runs/demo
+	$(RUN) reconstruct.py --sinogram data/example/scan.npz --out runs/demo --overwrite
 
 test: $(READY)
 	$(RUN) -m pytest

@@ -1,6 +1,11 @@
 """Every public function is called under its shape and type annotations."""
 
+import os
+
 from jaxtyping import install_import_hook
+
+# As pdip does for itself, but before a test loads torch: idle threads sleep on shared cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # An int passes for a float, as everywhere in Python.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"

@@ -40,7 +40,11 @@ def files(tmp_path_factory):
         pixel_mm=1.0,
         ground_truth=truth.numpy(),
     )
-    quick = {**QUICK, "dip": {**QUICK["dip"], "max_steps": 40}}
+    quick = {
+        **QUICK,
+        "dip": {**QUICK["dip"], "max_steps": 40},
+        "evidence": {**QUICK["evidence"], "max_evaluations": 10},
+    }
     (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
     return folder
 

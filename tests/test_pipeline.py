@@ -171,6 +171,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["settings.yaml"]
 
 
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write_text("settings.yaml", "before")
+    with (tmp_path / "settings.yaml").open() as reader:
+        directory.write_text("settings.yaml", "after")
+        assert reader.read() == "before"
+    assert (tmp_path / "settings.yaml").read_text() == "after"
+
+
 def test_a_folder_with_a_run_is_neither_taken_nor_mixed_up(run, tmp_path):
     scan = run[0]
     settings = Settings.of(QUICK).resolved()

@@ -75,18 +75,18 @@ def test_images_of_two_grids_and_constant_truths_are_refused(pair):
         psnr(image, torch.ones_like(truth))
 
 
-def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair):
+@pytest.mark.parametrize("std", [0.001, 0.1])
+def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair, std):
     image, truth = (x.numpy() for x in pair)
-    shown = {
-        p.title.split(" (")[0]: p for row in panels(image, 0 * image + 0.001, truth) for p in row
-    }
+    rows = panels(image, 0 * image + std, truth)
+    shown = {panel.title.split(" (")[0]: panel for row in rows for panel in row}
     assert set(shown) == {
         "ground truth", "reconstruction", "standard deviation", "|error|", "|error| / std",
     }  # fmt: skip
     for one, other in (("ground truth", "reconstruction"), ("standard deviation", "|error|")):
         assert (shown[one].low, shown[one].high) == (shown[other].low, shown[other].high)
         assert shown[one].label == shown[other].label == "1/mm"
-    assert np.allclose(shown["|error| / std"].values, np.abs(image - truth) / 0.001, rtol=1e-5)
+    assert np.allclose(shown["|error| / std"].values, np.abs(image - truth) / std, rtol=1e-5)
 
 
 def test_without_a_truth_only_reconstruction_and_std_are_drawn(pair):
