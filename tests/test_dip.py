@@ -341,7 +341,6 @@ def test_constant_image_counts_as_collapsed(monkeypatch):
         small_fit(scan, ray, noise_std, max_steps=3)
 
 
-@pytest.mark.xfail(strict=True, reason="fit_dip moves the caller's network to the ray's precision")
 def test_caller_keeps_the_precision_and_the_weights_of_the_network():
     scan, ray, _, noise_std = disc_scan(dtype=torch.float64)
     network = UNet(2, 8)
@@ -352,7 +351,6 @@ def test_caller_keeps_the_precision_and_the_weights_of_the_network():
         assert torch.equal(value, before[name])
 
 
-@pytest.mark.xfail(strict=True, reason="nan passes the check for a collapsed image")
 def test_fit_that_became_nan_is_no_result():
     scan, ray, _, noise_std = disc_scan()
     network = UNet(2, 8, activation="none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -227,20 +228,20 @@ def _restarts(problem, network, schedule, count) -> list[DIPFit] | None:
     if fits:
         return fits
     raise ComputationError(
-        "every restart of the fit collapsed to a constant image; lower the learning rate or use "
-        "activation 'none'"
+        "every restart of the fit collapsed to a constant or non-finite image; lower the learning "
+        "rate or use activation 'none'"
     )
 
 
 def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None:
     """One fit per network, batched with vmap; None for a fit that collapsed, or for all if the
     output clips."""
-    network = networks[0].to(dtype=problem.ray.dtype, device=problem.ray.device)
+    network = deepcopy(networks[0]).to(dtype=problem.ray.dtype, device=problem.ray.device)
     z = problem.network_input(network.image_scale)
     tv_weight = schedule.tv_weight
     if tv_weight is None:
         tv_weight = TV_RATE * problem.noise_std**2 / network.image_scale
-    stacked, _ = stack_module_state([n.to(z) for n in networks])
+    stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
     params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
     average = {name: value.detach().clone() for name, value in params.items()}
     optimiser = torch.optim.Adam(params.values(), lr=schedule.learning_rate, fused=True)
@@ -276,7 +277,7 @@ def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None
 
 
 def _record(problem, network, z, tv_weight, check, max_steps) -> DIPFit | None:
-    if check.best_image.std() < COLLAPSED_CONTRAST * network.image_scale:
+    if not check.best_image.std() >= COLLAPSED_CONTRAST * network.image_scale:  # nan too
         return None
     return DIPFit(
         image=check.best_image,

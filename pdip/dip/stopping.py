@@ -64,10 +64,10 @@ class Discrepancy:
                 f"reached the noise level: mean squared residual {self.level:.2f} of the noise "
                 f"variance after {self.history['step'][-1]} steps"
             )
-        return (
-            f"stopped at max_steps={max_steps} with a mean squared residual {self.level:.2f} times "
-            "the noise variance: under-fitted, or the noise level is too low"
-        )
+        ended = f"stopped at max_steps={max_steps} with a mean squared residual {self.level:.2f} times"
+        if self.level <= 1:
+            return f"{ended} the noise variance, that is at the noise level"
+        return f"{ended} the noise variance: under-fitted, or the noise level is too low"
 
 
 class HeldOutRays:
@@ -117,7 +117,10 @@ class HeldOutRays:
         at = f"held-out rays were best after {self.best_step} steps ({self.level:.2f} of the noise"
         if self.finished:
             return f"reached the minimum: {at} variance)"
-        return f"stopped at max_steps={max_steps} with the held-out error still falling: {at} variance)"
+        return (
+            f"stopped at max_steps={max_steps} with the held-out error still falling: {at} "
+            "variance)"
+        )
 
 
 STOPPING_RULES = {"discrepancy": Discrepancy, "held_out": HeldOutRays}

@@ -18,6 +18,7 @@ from pdip.solvers import Cholesky, Solver
 from pdip.typing import Scalar
 
 BOUNDS = {"log_variance": (-16.0, 6.0), "log_lengthscale": (-2.5, 4.0)}
+DEFAULT_HYPERPRIOR = TVPredCP()
 OTHER_BOUNDS = (-30.0, 15.0)
 
 
@@ -58,7 +59,7 @@ def optimise_evidence(
     scan,
     *,
     objective: Objective | None = None,
-    hyperprior: TVPredCP | None = TVPredCP(),
+    hyperprior: TVPredCP | None = DEFAULT_HYPERPRIOR,
     solver: Solver | None = None,
     learn_noise: bool = True,
     gradient_tolerance: float = 1e-2,
