@@ -64,7 +64,9 @@ class Discrepancy:
                 f"reached the noise level: mean squared residual {self.level:.2f} of the noise "
                 f"variance after {self.history['step'][-1]} steps"
             )
-        ended = f"stopped at max_steps={max_steps} with a mean squared residual {self.level:.2f} times"
+        ended = (
+            f"stopped at max_steps={max_steps} with a mean squared residual {self.level:.2f} times"
+        )
         if self.level <= 1:
             return f"{ended} the noise variance, that is at the noise level"
         return f"{ended} the noise variance: under-fitted, or the noise level is too low"
