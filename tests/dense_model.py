@@ -17,9 +17,7 @@ from pdip.scan import Scan
 
 
 def normal(*shape, seed=0):
-    return torch.randn(
-        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def relative(value, truth):
@@ -46,9 +44,7 @@ def build(case):
         weights = 0.5 + normal(*ray.range_shape, seed=2).abs()
         weights[1, 3:6] = 0
     scan = Scan(sinogram, case.geometry, case.grid, weights)
-    prior = unet_prior(
-        fit.network, biases=case.biases, norms=case.norms, variance=case.variance
-    )
+    prior = unet_prior(fit.network, biases=case.biases, norms=case.norms, variance=case.variance)
     prior = prior.at(prior.log_hyperparameters + 0.3 * normal(len(prior.names), seed=3))
     model = linearise(fit, ray, prior, activation=case.activation, nugget_std=case.nugget_std)
     return model, scan, DenseModel.of(model, scan)

@@ -27,9 +27,7 @@ from pdip.scan import ImageGrid, ParallelBeam, Scan, phantoms, simulate
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 4), (7, 1)])
 def test_upsample2_is_bilinear_interpolation(shape):
     x = normal(2, 3, *shape)
-    truth = torch.nn.functional.interpolate(
-        x, scale_factor=2, mode="bilinear", align_corners=False
-    )
+    truth = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     assert relative(upsample2(x), truth) < 1e-14
 
 

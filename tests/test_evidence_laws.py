@@ -289,9 +289,7 @@ def test_start_outside_the_bounds_is_brought_inside():
 @pytest.mark.parametrize("name", ["through", "none"])
 def test_noise_stays_where_it_is_when_not_learned(name):
     model, scan, _ = build(MODELS[name])
-    kept = optimise_evidence(
-        model, scan, objective=Profile(), hyperprior=None, learn_noise=False
-    )
+    kept = optimise_evidence(model, scan, objective=Profile(), hyperprior=None, learn_noise=False)
     learned = optimise_evidence(model, scan, objective=Profile(), hyperprior=None)
     assert torch.equal(kept.model.log_noise_variance, model.log_noise_variance)
     assert learned.model.log_noise_variance != model.log_noise_variance
@@ -304,7 +302,11 @@ def test_search_that_starts_far_away_is_not_called_converged_on_the_slope():
     """Long steps from remembered curvature once ended it 1.2 nats of gradient from the optimum."""
     model, scan = normalised_model(1.0)
     found = optimise_evidence(
-        model, scan, objective=Profile(), hyperprior=TVPredCP(), gradient_tolerance=1e-4,
+        model,
+        scan,
+        objective=Profile(),
+        hyperprior=TVPredCP(),
+        gradient_tolerance=1e-4,
         max_evaluations=2000,
     )
     assert found.converged
@@ -379,7 +381,11 @@ def test_scale_of_a_normalised_block_does_not_move_the_optimised_posterior():
     for factor in (1.0, 2.0):
         model, _ = normalised_model(factor)
         found = optimise_evidence(
-            model, scan, objective=Profile(), hyperprior=None, gradient_tolerance=1e-7,
+            model,
+            scan,
+            objective=Profile(),
+            hyperprior=None,
+            gradient_tolerance=1e-7,
             max_evaluations=2000,
         )
         variance = found.model.log_hyperparameters[model.names.index("up1.log_variance")]

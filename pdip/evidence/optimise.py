@@ -45,7 +45,10 @@ class EvidenceFit:
 
 
 def log_evidence(
-    model: LinearGaussianModel, scan, *, objective: Objective | None = None,
+    model: LinearGaussianModel,
+    scan,
+    *,
+    objective: Objective | None = None,
     solver: Solver | None = None,
 ) -> Scalar:
     """The log evidence of the model's hyperparameters, nats, differentiable in them."""
@@ -146,8 +149,13 @@ def _minimise(evaluate, start: np.ndarray, bounds, tolerance: float, max_evaluat
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxfun": left, "maxiter": left, "maxcor": 30, "ftol": 1e-12,
-                     "gtol": tolerance},
+            options={
+                "maxfun": left,
+                "maxiter": left,
+                "maxcor": 30,
+                "ftol": 1e-12,
+                "gtol": tolerance,
+            },
         )
         norm = float(np.abs(np.clip(result.x - result.jac, lower, upper) - result.x).max())
         left -= result.nfev
