@@ -65,7 +65,7 @@ def optimise_evidence(
     hyperprior: TVPredCP | None = DEFAULT_HYPERPRIOR,
     solver: Solver | None = None,
     learn_noise: bool = True,
-    gradient_tolerance: float = 1e-2,
+    gradient_tolerance: float = 0.1,
     max_evaluations: int = 300,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> EvidenceFit:
