@@ -237,3 +237,7 @@ def quiet_libraries():
         if not os.environ.get(TRACEBACK):
             warnings.simplefilter("ignore")
         yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -184,7 +184,7 @@ class _Run:
             f"the search for hyperparameters of restart {number} ended after "
             f"{found.num_evaluations} evaluations before it converged (gradient "
             f"{found.gradient_norm:.2g} nats)"
-            for number, found in enumerate(fits)
+            for number, found in enumerate(fits, 1)
             if not found.converged
         )
         return tuple(fits)

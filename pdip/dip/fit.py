@@ -46,7 +46,8 @@ class DIPFit:
         noise_std: σ of a ray of weight 1, given or estimated.
         tv_weight: λ of the objective.
         stop_reason: one sentence: why the fit ended where it did.
-        history: ``step``, ``mean_squared_residual`` and ``objective`` at every check.
+        history: ``step`` and ``mean_squared_residual`` (``held_out_mean_squared_error`` with
+            ``stop="held_out"``) at every check.
         assumptions: what was assumed for the user.
         alternatives: the other restarts, fitted side by side.
     """
