@@ -1,8 +1,8 @@
 """Gram bases: everything the evidence and the expected TV need, computed once.
 
 With ``Σ = Σ_c k_c(φ) P_c`` every quadratic form in the prior is a combination of matrices that
-do not depend on the hyperparameters, ``R Σ Rᵀ = Σ_c k_c(φ) R P_c Rᵀ``, for any rows R. One evaluation
-for new hyperparameters then needs no network pass.
+do not depend on the hyperparameters, ``R Σ Rᵀ = Σ_c k_c(φ) R P_c Rᵀ``, for any rows R. One
+evaluation for new hyperparameters then needs no network pass.
 """
 
 import torch
