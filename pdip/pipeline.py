@@ -159,11 +159,12 @@ class _Run:
         if self.settings.evidence.get("objective") == "conditional":
             fits = self._conditional_evidence(models, ray)
         else:
-            fits = self._optimised(models, fit.tv_weight, None)
+            fits = self._optimised(models, self.scan, fit.tv_weight, None)
         self.checkpoints.save_evidence(fits, self.clock.costs["evidence"])
         return fits
 
-    def _optimised(self, models, tv_weight: float, held_out) -> tuple[EvidenceFit, ...]:
+    def _optimised(self, models, seen, tv_weight: float, held_out) -> tuple[EvidenceFit, ...]:
+        """The models at their best hyperparameters; their slopes know the rays of ``seen``."""
         keywords = dict(self.settings.evidence)
         for key in ("objective", "hyperprior", "solver"):
             if key in keywords:
@@ -173,7 +174,7 @@ class _Run:
             for before, model in enumerate(models):
                 part = self._part(before, len(models))
                 found = optimise_evidence(model, self.scan, progress=part, **keywords)
-                again = relinearise(found.model, self.scan)
+                again = relinearise(found.model, seen)
                 if again is not found.model:
                     first = found.num_evaluations
                     found = optimise_evidence(again, self.scan, progress=part, **keywords)
@@ -198,13 +199,8 @@ class _Run:
             weights = self.scan.weights
         partial = replace(self.scan, weights=torch.where(withheld, 0, weights))
         fit = self._fit("fit_without_held_out", partial, ray)
-        witnesses = [
-            linearise(
-                r, ray, unet_prior(r.network, **self.settings.prior), **self.settings.linearise
-            )
-            for r in fit.restarts
-        ]
-        found = self._optimised(witnesses, fit.tv_weight, withheld)
+        witnesses = [self._linearised(restart, ray) for restart in fit.restarts]
+        found = self._optimised(witnesses, partial, fit.tv_weight, withheld)
         paired = zip(models, (found[i % len(found)] for i in range(len(models))), strict=True)
         return tuple(
             replace(

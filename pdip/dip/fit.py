@@ -30,6 +30,8 @@ CLIPPED_ABOVE = 0.97  # of the image scale
 CLIPPED_FRACTION = 0.001  # more pixels than this above it, and far from the noise level: clipped
 CLIPPED_LEVEL = 3.0  # noise variances
 FIRST_CLIP_CHECK = 2000
+UNDER_FITTED_LEVEL = 4.0
+OVER_FITTED_LEVEL = 0.3
 LARGEST_RESTARTED_PIXELS = 1600
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 
@@ -139,6 +141,7 @@ def fit_dip(
             f"the sigmoid clips pixels above {network.image_scale:.4g} 1/mm and the fit is stuck; "
             "raise image_scale or use activation 'none'"
         )
+    assumptions += _doubts(problem, fits)
     fits = [replace(fit, assumptions=tuple(assumptions)) for fit in fits]
     return replace(fits[0], alternatives=tuple(fits[1:]))
 
@@ -199,8 +202,8 @@ class _Problem:
             )
         return UNet(**{"seed": seed, **settings}), assumed
 
-    def network_input(self, image_scale: float) -> Image:
-        return fbp(self.ray, self.sinogram * (self.weights > 0)) / image_scale
+    def network_input(self, image_scale: float, weights: Sinogram) -> Image:
+        return fbp(self.ray, self.sinogram * (weights > 0)) / image_scale
 
     def squared_residual(self, image: Image, weights: Tensor) -> Tensor:
         """``‖W^{1/2}(A x - y)‖²`` of each image of a batch."""
@@ -238,7 +241,8 @@ def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None
     """One fit per network, batched with vmap; None for a fit that collapsed, or for all if the
     output clips."""
     network = deepcopy(networks[0]).to(dtype=problem.ray.dtype, device=problem.ray.device)
-    z = problem.network_input(network.image_scale)
+    rules = [schedule.rule(problem, schedule.seed) for _ in networks]
+    z = problem.network_input(network.image_scale, rules[0].fitting_weights)
     tv_weight = schedule.tv_weight
     if tv_weight is None:
         tv_weight = TV_RATE * problem.noise_std**2 / network.image_scale
@@ -247,7 +251,6 @@ def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None
     average = {name: value.detach().clone() for name, value in params.items()}
     optimiser = torch.optim.Adam(params.values(), lr=schedule.learning_rate, fused=True)
     growth = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 + step / GROWTH_STEPS)
-    rules = [schedule.rule(problem, schedule.seed) for _ in networks]
     batched = vmap(lambda p: functional_call(network, p, (z,)))
     for step in range(1, schedule.max_steps + 1):
         image = batched(params)
@@ -290,6 +293,25 @@ def _record(problem, network, z, tv_weight, check, max_steps) -> DIPFit | None:
         stop_reason=check.reason(max_steps),
         history=check.history,
     )
+
+
+def _doubts(problem, fits: list[DIPFit]) -> list[str]:
+    """Warnings about fits whose residual does not go with the noise level."""
+    used = problem.weights > 0
+    residuals = [float(problem.squared_residual(fit.image, problem.weights)) for fit in fits]
+    levels = [residual / float(used.sum()) / problem.noise_std**2 for residual in residuals]
+    if max(levels) > UNDER_FITTED_LEVEL:
+        return [
+            f"WARNING: a fit left a residual of {max(levels):.3g} times the noise variance; its "
+            "error bars do not cover what the network failed to fit; raise max_steps or check the "
+            "geometry"
+        ]
+    if min(levels) < OVER_FITTED_LEVEL:
+        return [
+            f"WARNING: the residual is only {min(levels):.2g} times the noise variance; the noise "
+            "level is too high for this scan and the image is too smooth"
+        ]
+    return []
 
 
 def _clips(network: UNet, images: Image) -> bool:

@@ -20,7 +20,7 @@ def estimate_noise_std(scan, ray) -> tuple[float, str]:
     the sinogram is ``N(0, v A C Aᵀ + σ² W⁻¹)``. σ, v and the lengthscale maximise its marginal
     likelihood (Rasmussen & Williams 2006, eq. 5.8): what no image of any smoothness explains
     consistently across the views is noise. At most 800 rays are used, fewer on grids beyond 256²,
-    in evenly spread views.
+    in evenly spread views, of a wide detector the middle.
 
     Args:
         scan: the scan; rays of weight 0 are left out.

@@ -53,6 +53,11 @@ class Discrepancy:
         self.finished = level <= DISCREPANCY or self.levelled_off
 
     def reason(self, max_steps: int) -> str:
+        if self.levelled_off and self.level <= 1:
+            return (
+                f"levelled off at the noise level: mean squared residual {self.level:.2f} of the "
+                f"noise variance after {self.history['step'][-1]} steps"
+            )
         if self.levelled_off:
             return (
                 f"levelled off: mean squared residual {self.level:.2f} times the noise variance "
@@ -120,8 +125,8 @@ class HeldOutRays:
         if self.finished:
             return f"reached the minimum: {at} variance)"
         return (
-            f"stopped at max_steps={max_steps} with the held-out error still falling: {at} "
-            "variance)"
+            f"stopped at max_steps={max_steps} before the held-out error had passed its "
+            f"minimum for good: {at} variance)"
         )
 
 

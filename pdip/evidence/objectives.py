@@ -61,9 +61,10 @@ class NetworkWeights(Objective):
 
 @dataclass(frozen=True)
 class LinearisedWeights(Objective):
-    """As :class:`NetworkWeights`, with θ at the optimum of the linear model's TV objective.
+    """As :class:`NetworkWeights`, with θ moved towards the optimum of the linear TV objective.
 
-    ``min_θ ½ ‖W^{1/2}(A (x* + J(θ - θ*)) - y)‖² + λ TV(x* + J(θ - θ*))``, by Adam from θ*.
+    ``min_θ ½ ‖W^{1/2}(A (x* + J(θ - θ*)) - y)‖² + λ TV(x* + J(θ - θ*))``, by a fixed
+    number of Adam steps from θ*; nothing checks that they reached the optimum.
 
     Args:
         tv_weight: λ.

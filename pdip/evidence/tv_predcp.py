@@ -20,10 +20,11 @@ SMALLEST_SLOPE = 1e-10
 class TVPredCP:
     """An exponential prior on the expected TV of each block, carried over to its lengthscale.
 
-    ``log p(ℓ_b) = -λ κ_b + log |∂κ_b / ∂ log ℓ_b|`` with ``κ_b = E TV(x* + J_b θ_b)``,
+    ``log p(log ℓ_b) = -λ κ_b + log |∂κ_b / ∂ log ℓ_b|`` with ``κ_b = E TV(x* + J_b θ_b)``,
     ``θ_b ~ N(0, Σ_b)``, other blocks at their mean (Nalisnick et al. 2021; Antorán et al. 2022a,
-    eq. 12). κ is the closed form of a sum of folded normals, exact with right derivatives. Where κ
-    does not move with ℓ the Jacobian is bounded below, at 1e-10.
+    eq. 12). κ is the closed form of a sum of folded normals, over all edges up to 1 600 pixels
+    and over 512 random ones, scaled up, beyond. Where κ does not move with ℓ the Jacobian is
+    bounded below, at 1e-10.
 
     Args:
         rate: λ in mm, nats for each 1/mm of total variation; None for 3 / image_scale.

@@ -16,7 +16,8 @@ from pdip.typing import Image, Sinogram
 
 MAX_STORED_PIXELS = 1600  # up to here the Gram bases of all pixels are stored
 MAX_EDGES = 512  # beyond, the expected total variation is that of so many random edges
-MAX_BYTES = 12_000_000_000
+MAX_BYTES = 18_000_000_000
+WORKING_MATRICES = 12  # matrices of rays x rays alive beside the bases
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Features:
     def of(cls, jacobian, ray, prior, slope, image) -> Features:
         rays, pixels = _numel(ray.range_shape), image.numel()
         patterns = sum(group.num_patterns for group in prior.groups)
-        needed = 8 * patterns * rays**2 + 4 * rays * sum(prior.sizes)
+        needed = 8 * (patterns + WORKING_MATRICES) * rays**2 + 12 * rays * sum(prior.sizes)
         if needed > MAX_BYTES:
             raise InputError(
                 f"expected a problem whose exact algebra fits {MAX_BYTES / 1e9:.0f} GB, got {rays} "

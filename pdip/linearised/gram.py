@@ -21,8 +21,12 @@ def gram_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:
     Returns:
         (patterns, k, k) float64, in the order of :meth:`ParameterPrior.coefficients`.
     """
-    parts = zip(prior.groups, prior.blocks(rows), strict=True)
-    return torch.cat([group.gram_bases(block) for group, block in parts])
+    patterns = [group.num_patterns for group in prior.groups]
+    bases = rows.new_empty(sum(patterns), len(rows), len(rows), dtype=torch.float64)
+    parts = zip(prior.groups, prior.blocks(rows), bases.split(patterns), strict=True)
+    for group, block, place in parts:
+        place.copy_(group.gram_bases(block))
+    return bases
 
 
 def variance_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:

@@ -264,8 +264,9 @@ class Posterior(ImagePosterior):
 def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):
     """The model with the slopes ``E[s'(h)]`` of its own posterior in place of ``s'(h*)``.
 
-    One step of posterior linearisation (García-Fernández et al. 2015): a saturated pixel whose h
-    is unsure gets a slope again. The hyperparameters should be optimised anew afterwards.
+    A slope update in the spirit of posterior linearisation (García-Fernández et al. 2015), which
+    would also move the centre and add the unexplained variance to K: a saturated pixel whose h is
+    unsure gets a slope again. The hyperparameters should be optimised anew afterwards.
     The same model where the slope does not depend on h: with activation ``"through"``, or for a
     network without output activation.
     """
