@@ -409,3 +409,12 @@ def test_too_few_rays_to_estimate_the_noise_are_refused():
     few = Scan(scan.sinogram, scan.geometry, scan.grid, weights)
     with pytest.raises(InputError, match="20 rays"):
         estimate_noise_std(few, ray)
+
+
+@pytest.mark.parametrize(("last", "stalls"), [(9.0, True), (7.0, False)])
+def test_fit_stalls_when_500_steps_gain_less_than_a_fifth(last, stalls):
+    rule = Discrepancy.__new__(Discrepancy)
+    rule.history = {"step": [1000, 1500], "mean_squared_residual": [10.0, last]}
+    assert rule.stalls is stalls
+    rule.history = {"step": [500, 1000], "mean_squared_residual": [10.0, last]}
+    assert rule.stalls is False  # too early to tell

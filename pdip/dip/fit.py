@@ -29,7 +29,6 @@ COLLAPSED_CONTRAST = 1e-3  # std of the image over its scale, below which the ou
 CLIPPED_ABOVE = 0.97  # of the image scale
 CLIPPED_FRACTION = 0.001  # more pixels than this above it, and far from the noise level: clipped
 CLIPPED_LEVEL = 3.0  # noise variances
-FIRST_CLIP_CHECK = 2000
 UNDER_FITTED_LEVEL = 4.0
 OVER_FITTED_LEVEL = 0.3
 LARGEST_RESTARTED_PIXELS = 1600
@@ -272,8 +271,8 @@ def _fit_side_by_side(problem, networks, schedule) -> list[DIPFit | None] | None
                 text = f"residual {level:.2f} of the noise variance"
                 schedule.progress(step, schedule.max_steps, text)
             finished = all(check.finished for check in rules)
-            late = finished or step >= FIRST_CLIP_CHECK or step == schedule.max_steps
-            if late and level > CLIPPED_LEVEL and _clips(network, image):
+            stuck = level > CLIPPED_LEVEL and all(check.stalls for check in rules)
+            if stuck and _clips(network, image):
                 return None
             if finished:
                 break

@@ -9,11 +9,30 @@ from pdip.typing import Image
 DISCREPANCY = 0.7  # of σ²: free weights take up part of the noise before the image is complete
 HELD_OUT_FRACTION = 0.1
 PATIENCE_STEPS = 1000
+STALL_AFTER = 1500
+STALL_DECREASE = 0.2
 LEVEL_STEPS = 500
 LEVEL_DECREASE = 0.02  # less than this in 500 steps, and the residual has levelled off
 
 
-class Discrepancy:
+class _Stopping:
+    """What both rules share: a history of (step, value) and whether it still falls."""
+
+    history: dict[str, list]
+
+    @property
+    def stalls(self) -> bool:
+        """Whether the last 500 steps, after the first 1 500, gained less than a fifth."""
+        steps, values = self.history.values()
+        if not steps or steps[-1] < STALL_AFTER:
+            return False
+        before = [
+            value for at, value in zip(steps, values, strict=True) if at <= steps[-1] - LEVEL_STEPS
+        ]
+        return bool(before) and values[-1] > (1 - STALL_DECREASE) * before[-1]
+
+
+class Discrepancy(_Stopping):
     """Morozov's principle: stop at a noise-sized residual, or where it no longer falls.
 
     Args:
@@ -77,7 +96,7 @@ class Discrepancy:
         return f"{ended} the noise variance: under-fitted, or the noise level is too low"
 
 
-class HeldOutRays:
+class HeldOutRays(_Stopping):
     """Stop 1000 steps after the error on a withheld tenth of the rays was smallest.
 
     Args:
