@@ -17,7 +17,7 @@ from pdip.dip import (
     fit_dip,
     total_variation,
 )
-from pdip.dip.stopping import HeldOutRays
+from pdip.dip.stopping import Discrepancy, HeldOutRays
 from pdip.dip.unet import upsample2
 from pdip.errors import ComputationError, InputError
 from pdip.ray import ray_transform
