@@ -26,10 +26,13 @@ class _Stopping:
         steps, values = self.history.values()
         if not steps or steps[-1] < STALL_AFTER:
             return False
-        before = [
-            value for at, value in zip(steps, values, strict=True) if at <= steps[-1] - LEVEL_STEPS
-        ]
+        before = self._values_500_steps_ago()
         return bool(before) and values[-1] > (1 - STALL_DECREASE) * before[-1]
+
+    def _values_500_steps_ago(self) -> list[float]:
+        """The values at all checks at least 500 steps before the last one."""
+        steps, values = self.history.values()
+        return [v for at, v in zip(steps, values, strict=True) if at <= steps[-1] - LEVEL_STEPS]
 
 
 class Discrepancy(_Stopping):
@@ -61,11 +64,7 @@ class Discrepancy(_Stopping):
         if level < self.level or self.best_image is None:
             self.level = level
             self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}
-        earlier = [
-            value
-            for at, value in zip(*self.history.values(), strict=True)
-            if at <= step - LEVEL_STEPS
-        ]
+        earlier = self._values_500_steps_ago()
         self.levelled_off = bool(earlier) and self.level * self.problem.noise_std**2 > (
             1 - LEVEL_DECREASE
         ) * min(earlier)
