@@ -16,7 +16,7 @@ from pdip.scan import (
 from pdip.ray import RayTransform, fbp, ray_transform
 from pdip.dip import DIPFit, UNet, estimate_noise_std, fit_dip
 from pdip.linearised import LinearGaussianModel, ParameterPrior, linearise, unet_prior
-from pdip.solvers import Cholesky
+from pdip.solvers import Cholesky, Projected
 from pdip.evidence import (
     Conditional,
     EvidenceFit,
@@ -57,6 +57,7 @@ __all__ = [
     "LinearGaussianModel",
     "linearise",
     "Cholesky",
+    "Projected",
     "NetworkWeights",
     "LinearisedWeights",
     "Profile",

@@ -6,8 +6,11 @@ import torch
 
 from pdip.dip import DIPFit, UNet
 from pdip.evidence import EvidenceFit
+from pdip.linearised.measurement import Compression
 from pdip.run_directory import RunDirectory
 from pdip.stages import StageCost
+
+COMPRESSION = ("basis", "index", "rows")
 
 
 class DirectoryCheckpoints:
@@ -73,8 +76,13 @@ class DirectoryCheckpoints:
         for number, fit in enumerate(fits):
             tensors[f"{number}.log_hyperparameters"] = fit.model.log_hyperparameters
             tensors[f"{number}.slope"] = fit.model.slope
+            compression = fit.model.measurement.compression
+            if compression is not None:
+                for name in COMPRESSION:
+                    tensors[f"{number}.compression.{name}"] = getattr(compression, name)
             records.append(
                 {
+                    "left_outside": None if compression is None else compression.left_outside,
                     "log_evidence": fit.log_evidence,
                     "converged": fit.converged,
                     "gradient_norm": fit.gradient_norm,
@@ -95,6 +103,12 @@ class DirectoryCheckpoints:
             slope = tensors[f"{number}.slope"].to(model.slope)
             if not torch.equal(slope, model.slope):
                 model = model.with_slope(slope)
+            left_outside = found.pop("left_outside")
+            if left_outside is not None:
+                stored = [tensors[f"{number}.compression.{name}"] for name in COMPRESSION]
+                model = model.compressed(
+                    Compression(*(t.to(model.image.device) for t in stored), left_outside)
+                )
             best = tensors[f"{number}.log_hyperparameters"].to(model.log_hyperparameters)
             fits.append(EvidenceFit(model=model.at(best), **found))
         return tuple(fits), StageCost(**record["cost"])

@@ -20,6 +20,7 @@ from pdip.ray import RayTransform, ray_transform
 from pdip.result import Result, mean_of
 from pdip.scan import Scan
 from pdip.settings import Settings, chosen
+from pdip.solvers import Solver, choose_solver
 from pdip.stages import Observer, StageClock, StageCost
 from pdip.typing import Image
 
@@ -165,8 +166,8 @@ class _Run:
 
     def _optimised(self, models, seen, tv_weight: float, held_out) -> tuple[EvidenceFit, ...]:
         """The models at their best hyperparameters; their slopes know the rays of ``seen``."""
-        keywords = dict(self.settings.evidence)
-        for key in ("objective", "hyperprior", "solver"):
+        keywords = dict(self.settings.evidence) | {"solver": self._solver("evidence")}
+        for key in ("objective", "hyperprior"):
             if key in keywords:
                 keywords[key] = chosen(key, keywords[key], tv_weight=tv_weight, held_out=held_out)
         with self.clock.stage("evidence") as said:
@@ -174,7 +175,7 @@ class _Run:
             for before, model in enumerate(models):
                 part = self._part(before, len(models))
                 found = optimise_evidence(model, self.scan, progress=part, **keywords)
-                again = relinearise(found.model, seen)
+                again = relinearise(found.model, seen, keywords["solver"])
                 if again is not found.model:
                     first = found.num_evaluations
                     found = optimise_evidence(again, self.scan, progress=part, **keywords)
@@ -202,21 +203,31 @@ class _Run:
         witnesses = [self._linearised(restart, ray) for restart in fit.restarts]
         found = self._optimised(witnesses, partial, fit.tv_weight, withheld)
         paired = zip(models, (found[i % len(found)] for i in range(len(models))), strict=True)
+        solver = self._solver("evidence")
         return tuple(
             replace(
-                choice, model=relinearise(model.at(choice.model.log_hyperparameters), self.scan)
+                choice,
+                model=relinearise(model.at(choice.model.log_hyperparameters), self.scan, solver),
             )
             for model, choice in paired
         )
 
+    def _solver(self, section: str) -> Solver:
+        """The solver that the section asks for, else the one that suits the number of rays."""
+        given = getattr(self.settings, section).get("solver")
+        if given is not None:
+            return chosen("solver", given)
+        weights = self.scan.weights
+        return choose_solver(
+            self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
+        )
+
     def _posterior(self, models) -> tuple[ImagePosterior, Image]:
-        keywords = dict(self.settings.posterior)
-        if "solver" in keywords:
-            keywords["solver"] = chosen("solver", keywords["solver"])
+        solver = self._solver("posterior" if "solver" in self.settings.posterior else "evidence")
         with self.clock.stage("posterior") as said:
             posteriors = []
             for count, model in enumerate(models, 1):
-                posterior = Posterior(model, self.scan, **keywords)
+                posterior = Posterior(model, self.scan, solver)
                 posterior.std()
                 posteriors.append(posterior)
                 self.clock.observer.progress(count, len(models), "restarts")
@@ -226,6 +237,16 @@ class _Run:
                 raise ComputationError(
                     "the posterior holds values that are NaN or infinite; raise the noise level "
                     "with --noise-std or use float64 with --ray.dtype float64"
+                )
+            compression = posteriors[0].model.measurement.compression
+            if compression is not None:
+                rays, kept = compression.basis.shape
+                self.clock.assume(
+                    [
+                        f"the posterior is that given {kept} combinations of the {rays} rays; the "
+                        f"signal outside of them, {compression.left_outside / rays:.2g} noise "
+                        "variances a ray, counts as unknown"
+                    ]
                 )
             said.append(
                 f"mean std {float(std.mean()):.3g} 1/mm, worst residual of the solves "

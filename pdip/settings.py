@@ -27,7 +27,7 @@ from pdip.posterior import Posterior
 from pdip.ray import ray_transform
 from pdip.ray.engine import ENGINES, PROJECTORS
 from pdip.scan.checks import shown
-from pdip.solvers import Cholesky
+from pdip.solvers import SOLVERS
 
 STAGES: dict[str, Callable] = {
     "ray": ray_transform,
@@ -43,7 +43,7 @@ STAGES: dict[str, Callable] = {
 CHOICES: dict[str, dict[str, Callable]] = {
     "objective": OBJECTIVES,
     "hyperprior": HYPERPRIORS,
-    "solver": {"cholesky": Cholesky},
+    "solver": SOLVERS,
     "dtype": {"float32": lambda: torch.float32, "float64": lambda: torch.float64},
 }
 """Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""

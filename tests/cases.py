@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pdip.dip import UNet
 from pdip.linearised import unet_prior
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
-from pdip.solvers import Cholesky
+from pdip.solvers import Cholesky, Projected
 
 # GEOMETRIES: name -> (geometry, grid). The dense truth is dense_ray.dense_ray.
 
@@ -76,7 +76,7 @@ PRIORS = {
 
 # SOLVERS: name -> (solver, tolerance of its answers against the dense inverse).
 
-SOLVERS = {"cholesky": (Cholesky(), 1e-9)}
+SOLVERS = {"cholesky": (Cholesky(), 1e-9), "projected": (Projected(rank=3), 1e-9)}
 
 
 # MODELS: name -> how the linear Gaussian model is set up. The dense truth is DenseModel.

@@ -9,7 +9,7 @@ from dense_model import build, dense_jacobian, dense_prior_covariance, network_f
 from torch.func import functional_call
 
 from pdip.dip import UNet
-from pdip.errors import InputError
+from pdip.errors import ComputationError, InputError
 from pdip.evidence.data import Data
 from pdip.linearised import (
     Jacobian,
@@ -18,6 +18,7 @@ from pdip.linearised import (
     features,
     gram_bases,
     linearise,
+    measurement,
     statistical_linearisation,
     unet_prior,
     variance_bases,
@@ -235,11 +236,13 @@ def test_residual_of_zero_weights_is_the_dense_one(name):
 @pytest.mark.parametrize("name", ["through nugget", "before norms", "none"])
 @pytest.mark.parametrize("quantity", ["gram", "pixel_variance", "edge_variance", "edge_mean"])
 def test_features_stored_or_not_are_the_same(name, quantity, monkeypatch):
-    stored = build(MODELS[name])[0].features
+    stored = build(MODELS[name])[0]
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
-    passed = build(MODELS[name])[0].features
-    assert stored.pixel_gram is not None and passed.pixel_gram is None
-    assert relative(getattr(passed, quantity), getattr(stored, quantity)) < EXACT
+    passed = build(MODELS[name])[0]
+    assert stored.features.pixel_gram is not None and passed.features.pixel_gram is None
+    room = "measurement" if quantity == "gram" else "features"
+    values = [getattr(getattr(model, room), quantity) for model in (passed, stored)]
+    assert relative(*values) < EXACT
 
 
 def test_edge_variance_is_that_of_the_dense_differences():
@@ -267,7 +270,8 @@ def test_random_edges_stand_for_all_of_them(monkeypatch):
 def test_another_slope_makes_the_features_anew(limit, monkeypatch):
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", limit)
     model, scan, dense = build(MODELS["through nugget"])
-    model.features.gram, model.features.params_sinogram, model.features.edge_variance  # noqa: B018
+    model.measurement.gram, model.features.params_sinogram  # noqa: B018
+    model.features.edge_variance  # noqa: B018
     slope = 0.1 + normal(*model.image.shape, seed=7).abs()
     data, model = Data.of(scan, model.ray), model.with_slope(slope)
     dense = dense.at(slope=slope.flatten())
@@ -295,9 +299,10 @@ def test_linearise_starts_at_the_noise_level_of_the_fit_and_refuses_nonsense():
 
 
 def test_problem_too_large_for_exact_algebra_is_refused(monkeypatch):
-    monkeypatch.setattr(features, "MAX_BYTES", 1000)
-    with pytest.raises(InputError, match="view-step"):
-        build(MODELS["through"])
+    monkeypatch.setattr(measurement, "MAX_BYTES", 1000)
+    model = build(MODELS["through"])[0]
+    with pytest.raises(ComputationError, match="projected"):
+        model.signal_covariance()
 
 
 def test_statistical_linearisation_is_the_regression_on_samples():

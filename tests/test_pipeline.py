@@ -95,7 +95,12 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another():
 
 
 @pytest.mark.parametrize(
-    "evidence", [{"objective": "conditional"}, {"hyperprior": "tv_predcp", "objective": "profile"}]
+    "evidence",
+    [
+        {"objective": "conditional"},
+        {"hyperprior": "tv_predcp", "objective": "profile"},
+        {"objective": "conditional", "solver": {"name": "projected", "rank": 9}},
+    ],
 )
 def test_objectives_and_hyperpriors_by_name_run(evidence):
     scan, _ = small_scan()
@@ -131,10 +136,28 @@ def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch)
     assert 0.05 < withheld.double().mean() < 0.3
 
 
-def test_checkpoints_give_back_fit_and_evidence_exactly(run, tmp_path):
-    scan, _, result, _ = run
+def test_many_rays_are_compressed_and_that_is_said(monkeypatch):
+    scan, _ = small_scan()
+    brief = {**QUICK, "dip": {**QUICK["dip"], "max_steps": 60, "restarts": 1}}
+    monkeypatch.setattr("pdip.solvers.MAX_EXACT_RAYS", 100)
+    result = pdip.reconstruct(scan, brief)
+    kept = result.evidence[0].model.measurement.num_rows
+    assert kept < scan.sinogram.numel()
+    assert any(f"given {kept} combinations of the 207 rays" in s for s in result.assumptions)
+    exact = pdip.reconstruct(
+        scan, {**brief, "evidence": {"solver": "cholesky", **QUICK["evidence"]}}
+    )
+    assert exact.evidence[0].model.measurement.compression is None
+    assert not any("combinations" in s for s in exact.assumptions)
+    torch.testing.assert_close(result.std.mean(), exact.std.mean(), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", {"name": "projected", "rank": 12}])
+def test_checkpoints_give_back_fit_and_evidence_exactly(solver, tmp_path):
+    scan, _ = small_scan()
     directory = RunDirectory(tmp_path / "run")
-    settings = Settings.of(QUICK)
+    settings = Settings.of({**QUICK, "evidence": {**QUICK["evidence"], "solver": solver}})
+    result = pdip.reconstruct(scan, settings)
     directory.begin(scan, settings.resolved())
     kept = DirectoryCheckpoints(directory)
     kept.save_fit("fit", result.fit, result.stages["fit"])

@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pdip.errors import InputError
+from pdip.linearised.measurement import Compression
 from pdip.linearised.model import LinearGaussianModel
+from pdip.solvers import Solver
 from pdip.typing import Image, Scalar
+
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,108 @@ class Data:
         """``y - A (x* - S J_h θ*)``: (m,) float64."""
         return self.residual(model.image) + self.select(model.features.params_sinogram)
 
+    def observed(self, model, solver: Solver, *groups: Data) -> LinearGaussianModel:
+        """The model with the rows that ``solver`` conditions on, chosen at its hyperparameters.
+
+        Args:
+            model: if it is compressed already, the new combinations start from its own.
+            solver: says whether data are compressed, and how.
+            groups: parts of these data that are not to be mixed; none for the data as a whole.
+        """
+        if not solver.compresses:
+            return model if model.measurement.compression is None else model.compressed(None)
+        bases, left = [], 0.0
+        for part in groups or (self,):
+            guess = None if model.measurement.compression is None else part.basis(model)
+            noise = float(model.noise_variance)
+            basis, outside = solver.compress(
+                lambda columns, part=part: part._signal(model, columns), part.num_rays, noise, guess
+            )
+            place = torch.searchsorted(self.index, part.index)
+            bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
+            left += outside
+        basis = torch.cat(bases, dim=1)
+        rows = self._backproject(basis)
+        return model.compressed(Compression(basis, self.index, rows, left))
+
+    def rows(self, model: LinearGaussianModel) -> Tensor:
+        """What the used data measure of an image, row by row: (k, height, width)."""
+        rows = model.measurement.rows
+        return rows[self._rows_used(model)]
+
+    def measure(self, model: LinearGaussianModel, images: Image) -> Tensor:
+        """What the rows see of images (j, height, width): (j, k) float64."""
+        if model.measurement.compression is None:
+            return self.ray.forward(images).flatten(1)[:, self.index].double()
+        return (images.flatten(1) @ self.rows(model).flatten(1).mT).double()
+
+    def basis(self, model: LinearGaussianModel) -> Tensor:
+        """The compression's combinations of these rays, (m, k) float64.
+
+        Raises:
+            InputError: every combination also holds rays that are not used.
+        """
+        compression = model.measurement.compression
+        place = torch.searchsorted(compression.index, self.index)
+        return compression.basis[place][:, self._rows_used(model)]
+
     def covariance(self, model: LinearGaussianModel) -> Tensor:
-        """``K`` of the used rays: (m, m) float64."""
+        """``K`` of the used rows: (k, k) float64."""
+        used = self._rows_used(model)
         signal = model.signal_covariance()
-        if self.num_rays < len(signal):
-            signal = signal[self.index][:, self.index]
-        return signal + torch.diag(model.noise_variance.to(self.weights) / self.weights)
+        if len(used) < len(signal):
+            signal = signal[used][:, used]
+        return signal + torch.diag(self.noise_std(model).square())
+
+    def noise_std(self, model: LinearGaussianModel) -> Tensor:
+        """``σ W^{-1/2}`` of each ray, or σ of each combination: (k,) float64."""
+        std = (model.log_noise_variance / 2).exp()
+        if model.measurement.compression is not None:
+            return std.to(self.weights).expand(len(self._rows_used(model)))
+        return std.to(self.weights) * self.weights.rsqrt()
+
+    def reduce(self, model: LinearGaussianModel, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """A residual of the rays (m,) as that of the rows (k,), and the squared whitened norm of
+        what no row holds."""
+        if model.measurement.compression is None:
+            return residual, residual.new_zeros(())
+        whitened = self.weights.sqrt() * residual
+        inside = self.basis(model).mT @ whitened
+        return inside, (whitened.square().sum() - inside.square().sum()).clamp(min=0)
+
+    def log_determinant_outside(self, model: LinearGaussianModel) -> Scalar:
+        """``log|K|`` of the rays less that of the rows: noise alone outside of a compression."""
+        if model.measurement.compression is None:
+            return torch.zeros_like(model.log_noise_variance)
+        outside = self.num_rays - len(self._rows_used(model))
+        return outside * model.log_noise_variance - self.weights.log().sum()
+
+    def _rows_used(self, model) -> Tensor:
+        """Positions of the rows that hold used rays only."""
+        compression = model.measurement.compression
+        if compression is None:
+            return self.index
+        other = ~torch.isin(compression.index, self.index)
+        used = (compression.basis[other] == 0).all(0).nonzero()[:, 0]
+        if not len(used):
+            raise InputError(
+                "expected a compression that keeps withheld rays apart, got one that mixes all; "
+                "prepare the model with the objective that withholds them"
+            )
+        return used
+
+    def _signal(self, model: LinearGaussianModel, columns: Tensor) -> Tensor:
+        """``W^{1/2} A (S J Σ Jᵀ S + τ² I) Aᵀ W^{1/2}`` on columns (m, j) float64."""
+        covariance = model.image_covariance()
+        parts = []
+        for chunk in columns.split(CHUNK, dim=1):
+            images = covariance @ self._backproject(chunk).flatten(1).mT
+            sinograms = self.ray.forward(images.mT.reshape(-1, *self.ray.domain_shape))
+            parts.append(sinograms.flatten(1)[:, self.index].double() * self.weights.sqrt())
+        return torch.cat(parts).mT
+
+    def _backproject(self, columns: Tensor) -> Tensor:
+        """``Aᵀ W^{1/2}`` of columns (m, j): (j, height, width)."""
+        flat = self.sinogram.new_zeros(columns.shape[1], self.sinogram.numel())
+        flat[:, self.index] = (self.weights.sqrt()[:, None] * columns).mT.to(flat)
+        return self.ray.adjoint(flat.reshape(-1, *self.sinogram.shape))

@@ -17,7 +17,7 @@ from pdip.dip.total_variation import total_variation
 from pdip.errors import InputError
 from pdip.evidence.data import Data
 from pdip.linearised.model import LinearGaussianModel
-from pdip.solvers import Solver
+from pdip.solvers import Factor, Solver
 from pdip.typing import Scalar
 
 
@@ -27,6 +27,10 @@ class Objective(ABC):
     def prepare(self, model: LinearGaussianModel, data: Data) -> Objective:
         """What does not depend on the hyperparameters, computed once."""
         return self
+
+    def groups(self, data: Data) -> tuple[Data, ...]:
+        """Parts of the data that a compression must not mix."""
+        return (data,)
 
     @abstractmethod
     def log_evidence(self, model: LinearGaussianModel, data: Data, solver: Solver) -> Scalar:
@@ -120,6 +124,9 @@ class Conditional(Objective):
 
     held_out: Tensor
 
+    def groups(self, data):
+        return data.without(self.held_out), data.without(~self.held_out)
+
     def log_evidence(self, model, data, solver):
         fitted = data.without(self.held_out)
         if fitted.num_rays in (0, data.num_rays):
@@ -131,9 +138,9 @@ class Conditional(Objective):
 def log_normal(residual: Tensor, model, data: Data, solver: Solver) -> Scalar:
     """``log N(r; 0, K)`` over the rays of positive weight."""
     factor = solver.factorise(data.covariance(model))
-    whitened = factor.whiten(residual[:, None])
-    constant = data.num_rays * math.log(2 * math.pi)
-    return -0.5 * (whitened.square().sum() + factor.log_determinant() + constant)
+    inside, outside = data.reduce(model, residual)
+    misfit = factor.whiten(inside[:, None]).square().sum() + outside / model.noise_variance
+    return -0.5 * (misfit + log_volume(factor, model, data))
 
 
 def weights_evidence(residual: Tensor, params: Tensor, model, data: Data, solver) -> Scalar:
@@ -146,8 +153,13 @@ def weights_evidence(residual: Tensor, params: Tensor, model, data: Data, solver
             "the evidence at given weights says nothing of a nugget; use the profile or the "
             "conditional objective with it"
         )
+    return -0.5 * (misfit + complexity + log_volume(factor, model, data))
+
+
+def log_volume(factor: Factor, model, data: Data) -> Scalar:
+    """``log|2π K|`` of the rays of positive weight."""
     constant = data.num_rays * math.log(2 * math.pi)
-    return -0.5 * (misfit + complexity + factor.log_determinant() + constant)
+    return factor.log_determinant() + data.log_determinant_outside(model) + constant
 
 
 OBJECTIVES = {

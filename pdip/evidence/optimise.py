@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from torch import Tensor
 
 from pdip.errors import ComputationError
 from pdip.evidence.data import Data
@@ -51,9 +52,14 @@ def log_evidence(
     objective: Objective | None = None,
     solver: Solver | None = None,
 ) -> Scalar:
-    """The log evidence of the model's hyperparameters, nats, differentiable in them."""
+    """The log evidence of the model's hyperparameters, nats, differentiable in them.
+
+    A model whose data are compressed stays so, unless ``solver`` uses all of them.
+    """
     data = Data.of(scan, model.ray)
     objective = (objective or NetworkWeights()).prepare(model, data)
+    if solver is not None and solver.compresses != (model.measurement.compression is not None):
+        model = data.observed(model, solver, *objective.groups(data))
     return objective.log_evidence(model, data, solver or Cholesky())
 
 
@@ -76,10 +82,11 @@ def optimise_evidence(
         scan: the scan.
         objective: which evidence (None: :class:`NetworkWeights`).
         hyperprior: ``log p(φ)``; None for none.
-        solver: how K is solved (None: :class:`Cholesky`).
+        solver: how K is solved (None: :class:`Cholesky`); one that compresses the data does so
+            anew for each of its rounds, and the model that is returned keeps the last choice.
         learn_noise: also choose σ², else it stays as it is.
         gradient_tolerance: of the largest projected gradient component, nats.
-        max_evaluations: of value and gradient.
+        max_evaluations: of value and gradient, in each round.
         progress: called as ``progress(evaluation, max_evaluations, text)``.
 
     Raises:
@@ -87,51 +94,75 @@ def optimise_evidence(
     """
     data, solver = Data.of(scan, model.ray), solver or Cholesky()
     objective = (objective or NetworkWeights()).prepare(model, data)
-    start = model.log_hyperparameters
-    free = torch.tensor([learn_noise or name != "log_noise_variance" for name in model.names])
+    search = _Search(data, objective, hyperprior, solver, learn_noise, gradient_tolerance)
+    rounds = 1 if model.measurement.compression is not None else solver.rounds
     history: list[float] = []
-
-    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
-        point = start.detach().clone()
-        point[free] = torch.as_tensor(values).to(point)
-        point.requires_grad_()
-        try:
-            with torch.enable_grad():
-                candidate = model.at(point)
-                value = objective.log_evidence(candidate, data, solver)
-                if hyperprior is not None:
-                    value = value + hyperprior.log_prob(candidate)
-                (gradient,) = torch.autograd.grad(value, point)
-        except ComputationError:
-            if not history:
-                raise
-            return 1e12, np.zeros_like(values)
-        history.append(float(value.detach()))
-        if progress:
-            progress(len(history), max_evaluations, f"log evidence {history[-1]:.1f}")
-        return -history[-1], -gradient[free].cpu().numpy()
-
-    bounds = [
-        BOUNDS.get(name.rsplit(".")[-1], OTHER_BOUNDS)
-        for name, is_free in zip(model.names, free, strict=True)
-        if is_free
-    ]
-    result, gradient_norm = _minimise(
-        evaluate, start[free].cpu().numpy(), bounds, gradient_tolerance, max_evaluations
-    )
-    best = start.detach().clone()
-    best[free] = torch.as_tensor(result.x).to(best)
-    fitted = model.at(best)
+    for _ in range(rounds):
+        model = data.observed(model, solver, *objective.groups(data))
+        model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
     with torch.no_grad():
-        value = float(objective.log_evidence(fitted, data, solver))
+        value = float(objective.log_evidence(model, data, solver))
     return EvidenceFit(
-        model=fitted,
+        model=model,
         log_evidence=value,
-        converged=bool(result.success),
+        converged=converged,
         gradient_norm=gradient_norm,
         num_evaluations=len(history),
         history={"objective": history},
     )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is maximised, the same for every round."""
+
+    data: Data
+    objective: Objective
+    hyperprior: TVPredCP | None
+    solver: Solver
+    learn_noise: bool
+    gradient_tolerance: float
+
+    def value(self, model: LinearGaussianModel) -> Scalar:
+        value = self.objective.log_evidence(model, self.data, self.solver)
+        return value if self.hyperprior is None else value + self.hyperprior.log_prob(model)
+
+    def run(
+        self, model: LinearGaussianModel, history: list[float], max_evaluations: int, progress
+    ) -> tuple[LinearGaussianModel, bool, float]:
+        """The model at the best hyperparameters, whether they converged, and the gradient there."""
+        start, before = model.log_hyperparameters.detach(), len(history)
+        free = torch.tensor([self.learn_noise or n != "log_noise_variance" for n in model.names])
+
+        def at(values: np.ndarray) -> Tensor:
+            point = start.clone()
+            point[free] = torch.as_tensor(values).to(point)
+            return point
+
+        def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
+            point = at(values).requires_grad_()
+            try:
+                with torch.enable_grad():
+                    value = self.value(model.at(point))
+                    (gradient,) = torch.autograd.grad(value, point)
+            except ComputationError:
+                if len(history) == before:
+                    raise
+                return 1e12, np.zeros_like(values)
+            history.append(float(value.detach()))
+            if progress:
+                progress(len(history), before + max_evaluations, f"log evidence {history[-1]:.1f}")
+            return -history[-1], -gradient[free].cpu().numpy()
+
+        bounds = [
+            BOUNDS.get(name.rsplit(".")[-1], OTHER_BOUNDS)
+            for name, is_free in zip(model.names, free, strict=True)
+            if is_free
+        ]
+        result, gradient_norm = _minimise(
+            evaluate, start[free].cpu().numpy(), bounds, self.gradient_tolerance, max_evaluations
+        )
+        return model.at(at(result.x)), bool(result.success), gradient_norm
 
 
 def _minimise(evaluate, start: np.ndarray, bounds, tolerance: float, max_evaluations: int):

@@ -8,7 +8,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pdip.errors import InputError
 from pdip.linearised.gram import gram_bases, variance_bases
 from pdip.linearised.jacobian import Jacobian
 from pdip.linearised.prior import ParameterPrior
@@ -16,13 +15,11 @@ from pdip.typing import Image, Sinogram
 
 MAX_STORED_PIXELS = 1600  # up to here the Gram bases of all pixels are stored
 MAX_EDGES = 512  # beyond, the expected total variation is that of so many random edges
-MAX_BYTES = 18_000_000_000
-WORKING_MATRICES = 12  # matrices of rays x rays alive beside the bases
 
 
 @dataclass(frozen=True)
 class Features:
-    """Gram bases of the rays, and variance bases of edges and pixels, for one slope S.
+    """Gram bases of the pixels of small images, variance bases of edges and pixels, for one slope S.
 
     Attributes:
         jacobian: J_h.
@@ -43,16 +40,7 @@ class Features:
 
     @classmethod
     def of(cls, jacobian, ray, prior, slope, image) -> Features:
-        rays, pixels = _numel(ray.range_shape), image.numel()
-        patterns = sum(group.num_patterns for group in prior.groups)
-        needed = 8 * (patterns + WORKING_MATRICES) * rays**2 + 12 * rays * sum(prior.sizes)
-        if needed > MAX_BYTES:
-            raise InputError(
-                f"expected a problem whose exact algebra fits {MAX_BYTES / 1e9:.0f} GB, got {rays} "
-                f"rays that need {needed / 1e9:.0f} GB; take fewer views with --view-step or a "
-                "smaller network"
-            )
-        pixel_gram = None
+        pixels, pixel_gram = image.numel(), None
         if pixels <= MAX_STORED_PIXELS:
             unit = torch.eye(pixels, dtype=image.dtype, device=image.device)
             pixel_gram = gram_bases(jacobian.adjoint(unit.reshape(-1, *image.shape)), prior)
@@ -60,20 +48,6 @@ class Features:
 
     def with_slope(self, slope: Image) -> Features:
         return replace(self, slope=slope)
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """``A S J_h P_c J_hᵀ S Aᵀ``: (patterns, rays, rays) float64."""
-        if self.pixel_gram is None:
-            return gram_bases(self.jacobian.adjoint(self._sloped_rays), self.prior)
-        rays = self._sloped_rays.flatten(1).double()
-        return torch.stack([rays @ gram @ rays.mT for gram in self.pixel_gram])
-
-    @cached_property
-    def nugget_gram(self) -> Tensor:
-        """``A Aᵀ``: (rays, rays) float64."""
-        rays = self.rays.flatten(1).double()
-        return rays @ rays.mT
 
     @cached_property
     def params_sinogram(self) -> Sinogram:
@@ -137,21 +111,3 @@ class Features:
         edges[torch.arange(len(first)), second] = 1
         edges[torch.arange(len(first)), first] = -1
         return edges.to(self.image)
-
-    @cached_property
-    def rays(self) -> Tensor:
-        """Rows of A as images: (rays, height, width)."""
-        count = _numel(self.ray.range_shape)
-        chunks = []
-        for chunk in torch.arange(count, device=self.image.device).split(512):
-            unit = torch.nn.functional.one_hot(chunk, count).to(self.image)
-            chunks.append(self.ray.adjoint(unit.reshape(-1, *self.ray.range_shape)))
-        return torch.cat(chunks)
-
-    @property
-    def _sloped_rays(self) -> Tensor:
-        return self.rays * self.slope
-
-
-def _numel(shape) -> int:
-    return shape[0] * shape[1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from pdip.errors import InputError
 from pdip.linearised.features import Features
 from pdip.linearised.jacobian import Jacobian
+from pdip.linearised.measurement import Compression, Measurement
 from pdip.linearised.prior import ParameterPrior
 from pdip.typing import Image, Scalar
 
@@ -33,7 +34,8 @@ class LinearGaussianModel:
         slope: S, the diagonal as an image.
         activation: ``"before"``: the posterior of h is carried through the activation by its
             moments; ``"through"``: S is the derivative at h* and x is Gaussian throughout.
-        features: what the evidence needs of J, computed once for this slope.
+        features: what the evidence needs of J on images, computed once for this slope.
+        measurement: what it needs of J on the rays, or on combinations of them.
         log_noise_variance: ``log σ²``, float64.
         log_nugget_variance: ``log τ²`` or None.
     """
@@ -45,6 +47,7 @@ class LinearGaussianModel:
     slope: Image
     activation: str
     features: Features
+    measurement: Measurement
     log_noise_variance: Scalar
     log_nugget_variance: Scalar | None = None
 
@@ -86,14 +89,24 @@ class LinearGaussianModel:
 
     def with_slope(self, slope: Image) -> LinearGaussianModel:
         """The same model with another S; the features are computed anew."""
-        return replace(self, slope=slope, features=self.features.with_slope(slope))
+        features = self.features.with_slope(slope)
+        measurement = self.measurement.with_features(features)
+        return replace(self, slope=slope, features=features, measurement=measurement)
+
+    def compressed(self, compression: Compression | None) -> LinearGaussianModel:
+        """The same model, its data reduced to combinations of rays; None for every ray."""
+        measurement = Measurement(self.features, self.ray, compression)
+        return replace(self, measurement=measurement)
 
     def signal_covariance(self) -> Tensor:
-        """``A (S J_h Σ J_hᵀ S + τ² I) Aᵀ`` assembled from the Gram bases: (rays, rays) float64."""
-        signal = torch.tensordot(self.prior.coefficients(), self.features.gram, 1)
+        """``B (S J_h Σ J_hᵀ S + τ² I) Bᵀ`` assembled from the Gram bases: (rows, rows) float64.
+
+        The rows B are those of A, or the combinations of the model's compression.
+        """
+        signal = torch.tensordot(self.prior.coefficients(), self.measurement.gram, 1)
         if self.log_nugget_variance is None:
             return signal
-        return signal + self.nugget_variance * self.features.nugget_gram
+        return signal + self.nugget_variance * self.measurement.nugget_gram
 
     def image_covariance(self) -> LinearOperator:
         """``S J_h Σ J_hᵀ S + τ² I`` on flat images, matrix-free; no gradient in φ."""
@@ -192,7 +205,7 @@ def linearise(
     activation: str = "before",
     nugget_std: float | None = None,
 ) -> LinearGaussianModel:
-    """Linearise the network of a fit in its weights, and compute the model's Gram bases.
+    """Linearise the network of a fit in its weights.
 
     Args:
         fit: a :class:`~pdip.dip.DIPFit`; its noise level is the model's starting value.
@@ -202,7 +215,7 @@ def linearise(
         nugget_std: starting value of τ in 1/mm, None for a model without a nugget.
 
     Raises:
-        InputError: an unknown ``activation``, or a problem too large for exact algebra.
+        InputError: an unknown ``activation``, or a nugget that is not positive.
     """
     if activation not in ACTIVATIONS:
         raise InputError(f"expected activation 'before' or 'through', got {activation!r}")
@@ -220,6 +233,7 @@ def linearise(
         slope=slope,
         activation=activation,
         features=features,
+        measurement=Measurement(features, ray),
         log_noise_variance=torch.tensor(2 * math.log(fit.noise_std), dtype=torch.float64),
         log_nugget_variance=(
             None if nugget_std is None else torch.tensor(2 * math.log(nugget_std)).double()

@@ -40,19 +40,25 @@ class Posterior(ImagePosterior):
     Args:
         model: the model at the hyperparameters to use.
         scan: the scan.
-        solver: how K is solved.
+        solver: how K is solved. None: exactly, on the combinations of data that the model was
+            optimised with, or on all data. A solver that compresses data the model has not
+            compressed does so now; one that does not goes back to all data.
 
     Raises:
         ComputationError: a solve that did not converge.
     """
 
     def __init__(self, model: LinearGaussianModel, scan, solver: Solver | None = None):
-        self.model = model
         self.data = Data.of(scan, model.ray)
         with torch.no_grad():
+            compressed = model.measurement.compression is not None
+            if solver is not None and solver.compresses != compressed:
+                model = self.data.observed(model, solver)
+            self.model = model
             self._factor = (solver or Cholesky()).factorise(self.data.covariance(model))
             residual = self.data.residual_of_zero_weights(model)
-            self.solution = self._factor.solve(residual[:, None])
+            inside, _ = self.data.reduce(model, residual)
+            self.solution = self._factor.solve(inside[:, None])
             if not self.solution.converged:
                 raise ComputationError(
                     f"the solve for the posterior mean ended with a relative residual of "
@@ -76,28 +82,28 @@ class Posterior(ImagePosterior):
         """``E[n | y] = τ² Aᵀ K⁻¹ r``, 0 without a nugget."""
         if self.model.log_nugget_variance is None:
             return 0.0
-        rays = self.model.features.rays[self.data.index].flatten(1).double()
-        mean = self.model.nugget_variance * (rays.mT @ self.solution.value)
+        rows = self.data.rows(self.model).flatten(1).double()
+        mean = self.model.nugget_variance * (rows.mT @ self.solution.value)
         return mean.reshape(self.image.shape).to(self.image)
 
     @cached_property
     def _cross(self) -> Tensor:
-        """``Cov[h, y] = J Σ Jᵀ S Aᵀ``: (pixels, m) float64, one VJP and JVP a ray at most."""
+        """``Cov[h, y] = J Σ Jᵀ S Bᵀ``: (pixels, k) float64, one VJP and JVP a row at most."""
         model, features = self.model, self.model.features
         slope = model.slope.reshape(-1)
-        rays = features.rays[self.data.index]
+        rows = self.data.rows(model)
         if features.pixel_gram is not None:
             latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
-            return latent @ (rays.flatten(1) * slope).double().mT
+            return latent @ (rows.flatten(1) * slope).double().mT
         columns = []
-        for chunk in rays.split(CHUNK):
+        for chunk in rows.split(CHUNK):
             weights = model.prior.covariance_apply(model.jacobian.adjoint(chunk * model.slope))
             columns.append(model.jacobian.forward(weights).flatten(1).mT.double())
         return torch.cat(columns, dim=1)
 
     @cached_property
     def _whitened(self) -> Tensor:
-        """``L⁻¹ Cov[y, h]``: (m, pixels)."""
+        """``L⁻¹ Cov[y, h]``: (k, pixels)."""
         return self._factor.whiten(self._cross.mT)
 
     @cached_property
@@ -154,11 +160,11 @@ class Posterior(ImagePosterior):
 
     @cached_property
     def _whitened_nugget(self) -> Tensor | float:
-        """``L⁻¹ Cov[y, n] = τ² L⁻¹ A``: (m, pixels), 0 without a nugget."""
+        """``L⁻¹ Cov[y, n] = τ² L⁻¹ A``: (k, pixels), 0 without a nugget."""
         if self.model.log_nugget_variance is None:
             return 0.0
-        rays = self.model.features.rays[self.data.index].flatten(1).double()
-        return self.model.nugget_variance * self._factor.whiten(rays)
+        rows = self.data.rows(self.model).flatten(1).double()
+        return self.model.nugget_variance * self._factor.whiten(rows)
 
     def covariance(self, mask: Mask | None = None) -> Tensor:
         if self.model.features.pixel_gram is not None:
@@ -241,10 +247,10 @@ class Posterior(ImagePosterior):
         if model.log_nugget_variance is not None:
             nugget = model.nugget_variance.sqrt().to(h) * torch.randn(shape, **place)
             image = image + nugget
-        sinogram = model.ray.forward(image).flatten(1)[:, self.data.index].double()
-        noise = torch.randn(sinogram.shape, generator=generator, device=h.device).double()
-        noise = noise * (model.noise_variance / self.data.weights).sqrt()
-        white = self._factor.whiten((noise - sinogram).mT)
+        measured = self.data.measure(model, image)
+        noise = torch.randn(measured.shape, generator=generator, device=h.device).double()
+        noise = noise * self.data.noise_std(model)
+        white = self._factor.whiten((noise - measured).mT)
         h = h + (white.mT @ self._whitened).reshape(shape).to(h)
         if model.log_nugget_variance is not None:
             nugget = nugget + (white.mT @ self._whitened_nugget).reshape(shape).to(h)

@@ -1,7 +1,9 @@
 """What every solver offers: values that factorise, factors that solve, records that confess."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,7 +40,25 @@ class Factor(ABC):
 
 
 class Solver(ABC):
-    """A frozen value that says how covariances are solved."""
+    """A frozen value that says how covariances are solved.
+
+    Attributes:
+        compresses: whether only some combinations of the data are used, chosen by ``compress``.
+        rounds: searches for hyperparameters, each on newly chosen combinations.
+    """
+
+    compresses: ClassVar[bool] = False
+    rounds: int = 1
+
+    def compress(
+        self,
+        signal: Callable[[Tensor], Tensor],
+        size: int,
+        noise_variance: float,
+        guess: Tensor | None = None,
+    ) -> tuple[Tensor, float]:
+        """Orthonormal combinations of whitened data (m, k), and the signal variance outside."""
+        raise NotImplementedError(f"{type(self).__name__} uses all data")
 
     @abstractmethod
     def factorise(self, covariance: Tensor) -> Factor:

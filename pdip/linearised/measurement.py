@@ -1,0 +1,105 @@
+"""What a scan measures of an image, row by row, and the Gram bases of these rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from pdip.errors import ComputationError
+from pdip.linearised.features import Features
+from pdip.linearised.gram import gram_bases
+from pdip.typing import Image
+
+MAX_BYTES = 18_000_000_000
+WORKING_MATRICES = 12  # matrices of rows x rows alive beside the bases
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Orthonormal combinations ``Qᵀ W^{1/2} y`` of the rays, on which the inference conditions.
+
+    Attributes:
+        basis: Q, (m, k) float64.
+        index: flat positions of the m rays, ascending.
+        rows: ``Qᵀ W^{1/2} A``, (k, height, width).
+        left_outside: variance of the signal that Q does not hold, in noise variances, summed
+            over all rays; an estimate.
+    """
+
+    basis: Tensor
+    index: Tensor
+    rows: Image
+    left_outside: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rows B of what is measured: those of A, or the combinations of a compression.
+
+    Attributes:
+        features: of the image, for one slope S.
+        ray: A.
+        compression: which combinations of rays are used; None for every ray by itself.
+    """
+
+    features: Features
+    ray: object
+    compression: Compression | None = None
+
+    def with_features(self, features: Features) -> Measurement:
+        return replace(self, features=features)
+
+    @cached_property
+    def rows(self) -> Image:
+        """B as images, (rows, height, width)."""
+        if self.compression is not None:
+            return self.compression.rows
+        count = self.num_rows
+        chunks = []
+        for chunk in torch.arange(count, device=self.ray.device).split(CHUNK):
+            unit = torch.nn.functional.one_hot(chunk, count).to(self.features.image)
+            chunks.append(self.ray.adjoint(unit.reshape(-1, *self.ray.range_shape)))
+        return torch.cat(chunks)
+
+    @property
+    def num_rows(self) -> int:
+        if self.compression is not None:
+            return self.compression.basis.shape[1]
+        return prod(self.ray.range_shape)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """``B S J_h P_c J_hᵀ S Bᵀ``: (patterns, rows, rows) float64; one VJP for each row.
+
+        Raises:
+            ComputationError: the bases would not fit into memory.
+        """
+        features = self.features
+        self._check_memory()
+        sloped = self.rows * features.slope
+        if features.pixel_gram is None:
+            return gram_bases(features.jacobian.adjoint(sloped), features.prior)
+        flat = sloped.flatten(1).double()
+        return torch.stack([flat @ gram @ flat.mT for gram in features.pixel_gram])
+
+    @cached_property
+    def nugget_gram(self) -> Tensor:
+        """``B Bᵀ``: (rows, rows) float64."""
+        rows = self.rows.flatten(1).double()
+        return rows @ rows.mT
+
+    def _check_memory(self) -> None:
+        prior, count = self.features.prior, self.num_rows
+        patterns = sum(group.num_patterns for group in prior.groups)
+        needed = 8 * (patterns + WORKING_MATRICES) * count**2 + 12 * count * sum(prior.sizes)
+        if needed > MAX_BYTES:
+            raise ComputationError(
+                f"expected rows whose exact algebra fits {MAX_BYTES / 1e9:.0f} GB, got {count} "
+                f"that need {needed / 1e9:.0f} GB; use the solver 'projected', fewer views "
+                "(--view-step) or a smaller network"
+            )

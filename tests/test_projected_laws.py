@@ -1,0 +1,184 @@
+"""Laws of inference on compressed data: exact at full rank, never more certain below it."""
+
+import math
+
+import pytest
+import torch
+from cases import MODELS
+from dense_model import build, normal, relative
+from torch.distributions import MultivariateNormal
+
+from pdip.errors import InputError
+from pdip.evidence import Conditional, NetworkWeights, Profile, log_evidence, optimise_evidence
+from pdip.evidence.data import Data
+from pdip.linearised import features
+from pdip.posterior import Posterior, relinearise
+from pdip.posterior.image_posterior import RESOLUTION
+from pdip.solvers import Cholesky, Projected
+
+EXACT = 1e-8
+FULL = Projected(rank=100)
+
+
+@pytest.fixture(params=["pixels stored", "rows only"])
+def storage(request, monkeypatch):
+    if request.param == "rows only":
+        monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+
+
+def withheld(scan):
+    return torch.rand(scan.sinogram.shape, generator=torch.Generator().manual_seed(4)) < 0.3
+
+
+def decaying(size=40, seed=0):
+    """A covariance whose eigenvalues fall by a factor of two each."""
+    vectors = torch.linalg.qr(normal(size, size, seed=seed))[0]
+    return (vectors * 2.0 ** -torch.arange(size).double()) @ vectors.T
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_combinations_together_are_all_data(name, storage):
+    model, scan, _ = build(MODELS[name])
+    objectives = [Profile(), Conditional(withheld(scan))]
+    if MODELS[name].nugget_std is None:
+        objectives.append(NetworkWeights())
+    for objective in objectives:
+        exact = log_evidence(model, scan, objective=objective)
+        projected = log_evidence(model, scan, objective=objective, solver=FULL)
+        assert relative(projected, exact) < EXACT
+    exact, projected = Posterior(model, scan), Posterior(model, scan, FULL)
+    assert relative(projected.mean, exact.mean) < EXACT
+    assert relative(projected.covariance(), exact.covariance()) < EXACT
+    weights = normal(*model.image.shape)
+    assert projected.functional(weights) == pytest.approx(exact.functional(weights), rel=1e-7)
+
+
+@pytest.mark.parametrize("name", ["through nugget", "before", "none"])
+@pytest.mark.parametrize("rank", [1, 5, 20])
+def test_fewer_data_never_mean_more_certainty(name, rank, storage):
+    """Pixel by pixel, and for every functional: the difference is positive semidefinite."""
+    model, scan, _ = build(MODELS[name])
+    exact = Posterior(model, scan)
+    projected = Posterior(model, scan, Projected(rank=rank))
+    assert projected.model.measurement.num_rows == rank
+    gap = projected.pre_activation_variance - exact.pre_activation_variance
+    assert gap.min() > -1e-12 and gap.max() > 1e-6
+    if model.activation == "through":
+        eigenvalues = torch.linalg.eigvalsh(projected.covariance() - exact.covariance())
+        assert eigenvalues.min() > -1e-10 * eigenvalues.max()
+
+
+@pytest.mark.parametrize("name", ["through", "through nugget", "before"])
+def test_evidence_is_that_of_the_kept_combinations_and_of_noise_elsewhere(name):
+    model, scan, dense = build(MODELS[name])
+    data = Data.of(scan, model.ray)
+    model = data.observed(model, Projected(rank=7))
+    basis = model.measurement.compression.basis
+    assert relative(basis.T @ basis, torch.eye(7).double()) < 1e-12
+    noise = float(model.noise_variance)
+    whitening = torch.diag((noise / dense.noise).sqrt())
+    signal = dense.sinogram_covariance - torch.diag(dense.noise)
+    projector = basis @ basis.T
+    inside = projector @ whitening @ signal @ whitening @ projector
+    covariance = torch.linalg.inv(whitening) @ inside @ torch.linalg.inv(whitening)
+    covariance = (covariance + covariance.T) / 2 + torch.diag(dense.noise)
+    zero = torch.zeros(len(covariance)).double()
+    truth = MultivariateNormal(zero, covariance).log_prob(dense.residual)
+    assert relative(log_evidence(model, scan, objective=Profile()), truth) < EXACT
+
+
+def test_posterior_is_that_given_the_kept_combinations_alone():
+    model, scan, dense = build(MODELS["through nugget"])
+    posterior = Posterior(model, scan, Projected(rank=6))
+    basis = posterior.model.measurement.compression.basis
+    whitening = (float(model.noise_variance) / dense.noise).sqrt()
+    kept = dense.at(
+        ray=basis.T @ (whitening[:, None] * dense.ray),
+        sinogram=basis.T @ (whitening * dense.sinogram),
+        noise=torch.full((6,), float(model.noise_variance)).double(),
+    )
+    floor = (RESOLUTION * model.jacobian.network.image_scale) ** 2
+    truth = kept.posterior_covariance + floor * torch.eye(model.image.numel()).double()
+    assert relative(posterior.mean.flatten(), kept.posterior_mean) < EXACT
+    assert relative(posterior.covariance(), truth) < EXACT
+
+
+def test_samples_on_compressed_data_have_its_covariance():
+    model, scan, _ = build(MODELS["through nugget"])
+    posterior = Posterior(model, scan, Projected(rank=6))
+    count = 20_000
+    draws = posterior.sample(count, generator=torch.Generator().manual_seed(0)) - posterior.image
+    weights = normal(*model.image.shape, seed=9)
+    values = (draws * weights).sum((-2, -1)).square()
+    truth, error = posterior.functional_variance(weights), values.std() / math.sqrt(count)
+    assert abs(values.mean() - truth) < 4 * error
+    exact = Posterior(model, scan).functional_variance(weights)
+    assert abs(truth - exact) > 10 * error
+
+
+def test_basis_holds_the_dominant_part_of_the_signal():
+    matrix = decaying()
+    basis, left = Projected(rank=12).compress(matrix.matmul, 40, 1e-3)
+    outside = matrix.trace() - (basis.T @ matrix @ basis).trace()
+    best = 2.0 ** -torch.arange(12, 40).double()
+    assert basis.shape == (40, 12)
+    assert best.sum() <= outside < 4 * best.sum()
+    assert 0 <= left < 0.5 / 1e-3
+    again, left = Projected(rank=12).compress(matrix.matmul, 40, 1e-3, guess=basis)
+    closer = matrix.trace() - (again.T @ matrix @ again).trace()
+    assert best.sum() * (1 - 1e-9) <= closer < outside
+    assert left == pytest.approx(float(outside) / 1e-3, rel=1)
+
+
+def test_rank_grows_until_little_is_left(monkeypatch):
+    monkeypatch.setattr("pdip.solvers.projected.BLOCK", 4)
+    matrix = decaying()
+    ranks = []
+    for outside in (0.1, 1e-4, 1e-9):
+        basis, left = Projected(outside=outside).compress(matrix.matmul, 40, 1.0)
+        ranks.append(basis.shape[1])
+        assert left <= outside * 40
+        truth = float(matrix.trace() - (basis.T @ matrix @ basis).trace())
+        assert truth < 2 * outside * 40
+    assert ranks == sorted(ranks) and ranks[0] < ranks[-1]
+    assert Projected(outside=1e-9, largest_rank=8).compress(matrix.matmul, 40, 1.0)[0].shape[1] == 8
+
+
+@pytest.mark.parametrize("objective", ["network weights", "conditional"])
+def test_search_on_compressed_data_ends_where_the_exact_one_does(objective):
+    model, scan, _ = build(MODELS["before"])
+    chosen = NetworkWeights() if objective == "network weights" else Conditional(withheld(scan))
+    exact = optimise_evidence(model, scan, objective=chosen, hyperprior=None)
+    found = optimise_evidence(model, scan, objective=chosen, hyperprior=None, solver=FULL)
+    assert found.log_evidence == pytest.approx(exact.log_evidence, abs=0.05)
+    assert found.model.measurement.compression is not None
+    few = optimise_evidence(
+        model, scan, objective=chosen, hyperprior=None, solver=Projected(rank=4)
+    )
+    assert abs(few.log_evidence - exact.log_evidence) > 0.1
+
+
+def test_later_rounds_and_new_slopes_keep_the_compression():
+    model, scan, _ = build(MODELS["before"])
+    solver = Projected(rank=4)
+    first = optimise_evidence(model, scan, solver=solver)
+    again = relinearise(first.model, scan, solver)
+    assert torch.equal(
+        again.measurement.compression.basis, first.model.measurement.compression.basis
+    )
+    assert Posterior(again, scan).model.measurement.num_rows == 4
+    assert Posterior(again, scan, solver).model.measurement.num_rows == 4
+    assert Posterior(again, scan, Cholesky()).model.measurement.num_rows == 44
+
+
+def test_compression_that_mixes_withheld_rays_is_refused():
+    model, scan, _ = build(MODELS["before"])
+    model = Data.of(scan, model.ray).observed(model, Projected(rank=4))
+    with pytest.raises(InputError, match="mixes"):
+        log_evidence(model, scan, objective=Conditional(withheld(scan)))
+
+
+@pytest.mark.parametrize("bad", [{"rank": 0}, {"rounds": 0}, {"largest_rank": 0}, {"outside": 0.0}])
+def test_numbers_out_of_range_are_refused(bad):
+    with pytest.raises(InputError, match="expected a positive"):
+        Projected(**bad)
