@@ -17,6 +17,7 @@ import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from pdip.dip import UNet, fit_dip
+from pdip.dip.start import STARTS
 from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.unet import OutputActivation
 from pdip.errors import InputError
@@ -53,7 +54,7 @@ RECORDS = {"scan", "ray", "network", "fit", "model", "progress"}
 
 FROM_DATA = {
     ("network", "scales"): "from the grid",
-    ("network", "activation"): "sigmoid, or none where it clips",
+    ("network", "activation"): "sigmoid, or none for large images and where it clips",
     ("network", "image_scale"): "from the data",
     ("network", "seed"): "that of dip",
 }
@@ -65,6 +66,7 @@ WORDS: dict[tuple[str, str], Iterable[str]] = {
     ("network", "norm"): ("none", "group"),
     ("network", "activation"): OutputActivation.functions,
     ("dip", "stop"): STOPPING_RULES,
+    ("dip", "start"): STARTS,
     ("linearise", "activation"): ACTIVATIONS,
 }
 """Keys that take one of a few words."""

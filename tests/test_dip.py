@@ -1,10 +1,13 @@
 """The U-Net, total variation, the noise level and the fit."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from dense_model import normal, relative
+from scipy.optimize import lsq_linear
 from torch.func import functional_call
 
 from pdip.dip import (
@@ -13,12 +16,14 @@ from pdip.dip import (
     estimate_noise_std,
     expected_total_variation,
     expected_total_variation_slope,
-    fit,
     fit_dip,
+    start,
     total_variation,
+    training,
 )
 from pdip.dip.stopping import Discrepancy, HeldOutRays
-from pdip.dip.unet import upsample2
+from pdip.dip.tv_reconstruction import edge_adjoint, tv_reconstruction
+from pdip.dip.unet import OutputActivation, upsample2
 from pdip.errors import ComputationError, InputError
 from pdip.ray import ray_transform
 from pdip.scan import ImageGrid, ParallelBeam, Scan, phantoms, simulate
@@ -179,13 +184,17 @@ def disc_scan(noise_fraction=0.05, views=10, dtype=torch.float32):
 
 def small_fit(scan, ray, noise_std, **settings):
     network = UNet(2, 8, image_scale=1.2, seed=settings.get("seed", 0))
-    settings = {"noise_std": noise_std, "learning_rate": 3e-3, "restarts": 1, **settings}
-    return fit_dip(scan, ray, network, **settings)
+    defaults = {"learning_rate": 3e-3, "restarts": 1, "start": "fbp"}
+    return fit_dip(scan, ray, network, **{**defaults, "noise_std": noise_std, **settings})
 
 
 @pytest.mark.slow
 def test_fit_stops_at_the_noise_level_near_the_disc(monkeypatch):
-    monkeypatch.setattr("pdip.dip.stopping.DISCREPANCY", 0.95)
+    monkeypatch.setattr(
+        start.FBPStart,
+        "of",
+        classmethod(lambda cls, data, of=start.FBPStart.of: replace(of(data), noise_share=0.95)),
+    )
     scan, ray, image, noise_std = disc_scan()
     result = small_fit(scan, ray, noise_std, restarts=2)
     assert result.stop_reason.startswith("reached the noise level")
@@ -220,9 +229,12 @@ def test_side_by_side_is_the_same_as_one_by_one():
     alone = small_fit(scan, ray, noise_std, max_steps=30)
     assert relative(both.image, alone.image) < 1e-8
     second = UNet(2, 8, image_scale=1.2, seed=1)
-    settings = {"noise_std": noise_std, "learning_rate": 3e-3, "restarts": 1, "max_steps": 30}
-    alone = fit_dip(scan, ray, second, **settings)
-    assert relative(both.alternatives[0].image, alone.image) < 1e-8
+    data = start.DataTerm.of(scan, ray, noise_std)
+    begun = start.FBPStart.of(data)
+    plan = training.Training(data, begun, both.tv_weight, 3e-3, 30, Discrepancy, 0, None)
+    batched = training.train_side_by_side(plan, [both.network, second])
+    for one, other in zip(batched, both.restarts, strict=True):
+        assert relative(one.image, other.image) < 1e-8
 
 
 def test_fit_says_that_it_ran_out_of_steps():
@@ -241,7 +253,7 @@ def test_fit_stops_where_the_residual_levels_off(monkeypatch):
     step, residual = result.history.values()
     assert step[-1] < 4000
     earlier = [r for s, r in zip(step, residual, strict=True) if s <= step[-1] - 50]
-    assert min(residual) > 0.98 * min(earlier)
+    assert min(residual) > 0.95 * min(earlier)
 
 
 def test_fit_stops_where_withheld_rays_suffer(monkeypatch):
@@ -258,10 +270,11 @@ def test_fit_stops_where_withheld_rays_suffer(monkeypatch):
 
 def test_withheld_rays_are_not_fitted():
     scan, ray, _, noise_std = disc_scan()
-    problem = fit._Problem.of(scan, ray, noise_std)
-    rule = HeldOutRays(problem, 0)
-    assert torch.equal(rule.fitting_weights + rule.testing_weights, torch.ones(10, 17))
-    assert (rule.fitting_weights * rule.testing_weights == 0).all()
+    data = start.DataTerm.of(scan, ray, noise_std)
+    rule = HeldOutRays(data, 0, 1.0)
+    fitting = rule.fitting_weights(data, 0)
+    assert torch.equal(fitting + rule.testing_weights, torch.ones(10, 17))
+    assert (fitting * rule.testing_weights == 0).all()
     assert rule.num_rays == int(rule.testing_weights.sum()) > 5
 
 
@@ -272,7 +285,7 @@ def test_scan_without_a_ray_to_withhold_is_refused():
     few = Scan(scan.sinogram, scan.geometry, scan.grid, weights)
     with pytest.raises(InputError, match="withhold"):
         for seed in range(20):
-            HeldOutRays(fit._Problem.of(few, ray, noise_std), seed)
+            HeldOutRays(start.DataTerm.of(few, ray, noise_std), seed, 1.0)
 
 
 def test_rays_of_weight_zero_do_not_change_the_fit():
@@ -318,16 +331,16 @@ def test_progress_counts_up_to_the_last_step():
 def test_collapsed_fits_start_again_and_only_then_fail(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     asked = []
-    whole = fit._record
+    whole = training._trained
 
     def collapsing(*arguments):
         asked.append(arguments)
         return None if len(asked) <= 2 else whole(*arguments)
 
-    monkeypatch.setattr(fit, "_record", collapsing)
+    monkeypatch.setattr(training, "_trained", collapsing)
     result = small_fit(scan, ray, noise_std, max_steps=60, restarts=2)
     assert len(asked) == 4 and len(result.restarts) == 2
-    monkeypatch.setattr(fit, "_record", lambda *_: None)
+    monkeypatch.setattr(training, "_trained", lambda *_: None)
     with pytest.raises(ComputationError, match="collapsed"):
         small_fit(scan, ray, noise_std, max_steps=5)
 
@@ -354,7 +367,7 @@ def test_fit_that_became_nan_is_no_result():
     network = UNet(2, 8, activation="none")
     with torch.no_grad():
         network.body.out.bias.fill_(float("nan"))
-    settings = {"noise_std": noise_std, "restarts": 1, "max_steps": 3}
+    settings = {"noise_std": noise_std, "restarts": 1, "max_steps": 3, "start": "fbp"}
     assert torch.isfinite(fit_dip(scan, ray, network, **settings).image).all()
 
 
@@ -368,6 +381,7 @@ def test_fit_that_became_nan_is_no_result():
         {"max_steps": 0},
         {"restarts": 0},
         {"stop": "never"},
+        {"start": "noise"},
     ],
 )
 def test_bad_fit_settings_are_refused(settings):
@@ -418,3 +432,87 @@ def test_fit_stalls_when_500_steps_gain_less_than_a_fifth(last, stalls):
     assert rule.stalls is stalls
     rule.history = {"step": [500, 1000], "mean_squared_residual": [10.0, last]}
     assert rule.stalls is False  # too early to tell
+
+
+@pytest.mark.parametrize("name", OutputActivation.functions)
+def test_pre_activation_of_an_image_gives_the_image_back(name):
+    network = UNet(1, 2, activation=name, image_scale=2.5)
+    image = 2.5 * torch.linspace(0.05, 0.95, 12).double().reshape(3, 4)
+    assert relative(network.image(network.pre_activation(image)), image) < 1e-12
+    at_the_bounds = network.pre_activation(torch.tensor([[0.0, 2.5, 0.0]]).double())
+    assert torch.isfinite(at_the_bounds).all()
+
+
+def test_edge_adjoint_dot_test():
+    image, edges = torch.randn(5, 7).double(), torch.randn(4 * 7 + 5 * 6).double()
+    forward = (edge_differences(image) * edges).sum()
+    assert float(forward) == pytest.approx(float((edge_adjoint(edges, (5, 7)) * image).sum()))
+
+
+@pytest.mark.parametrize("tv_weight", [0.0, 0.5, 5.0])
+def test_tv_reconstruction_satisfies_its_optimality_conditions(tv_weight):
+    """Minus the slope of the misfit is ``Dᵀ q`` with ``|q| <= λ``, and beyond it at pixels of 0."""
+    scan, ray, _, _ = disc_scan(0.1, dtype=torch.float64)
+    weights = torch.rand(10, 17, generator=torch.Generator().manual_seed(0)).double()
+    weights[2, 3:6] = 0
+    image = tv_reconstruction(
+        ray, scan.sinogram, weights, tv_weight, max_iterations=40_000, tolerance=1e-13
+    )
+    assert image.min() >= 0 and image.max() > 0.2
+    slope = ray.adjoint(weights * (ray.forward(image) - scan.sinogram)).flatten()
+    number = len(edge_differences(image))
+    columns = torch.stack([edge_adjoint(e, (12, 12)).flatten() for e in torch.eye(number).double()])
+    free = torch.cat([columns, torch.eye(144).double()[image.flatten() == 0]]).T
+    bounds = [tv_weight + 1e-12] * number + [math.inf] * (free.shape[1] - number)
+    lower = [-b for b in bounds[:number]] + [-math.inf] * (free.shape[1] - number)
+    found = lsq_linear(free.numpy(), -slope.numpy(), (lower, bounds), tol=1e-12)
+    scale = float(ray.adjoint(weights * scan.sinogram).norm())
+    assert found.cost**0.5 < 1e-5 * scale
+    multiplier = found.x[number:]
+    assert (multiplier <= 1e-5 * scale).all()
+
+
+def test_warm_start_makes_the_network_the_image_it_starts_from():
+    scan, ray, _, noise_std = disc_scan()
+    data = start.DataTerm.of(scan, ray, noise_std)
+    begun = start.TVStart.of(data)
+    network = UNet(2, 16, image_scale=begun.image_scale)
+    plan = training.Training(data, begun, 0.0, 1e-9, 1, Discrepancy, 0, None)
+    warm = training.train_side_by_side(plan, [network])[0]
+    assert relative(warm.image, begun.image) < 0.1
+    cold = training.train_side_by_side(replace(plan, start=start.FBPStart.of(data)), [network])
+    assert cold[0] is None or relative(cold[0].image, begun.image) > 0.5
+
+
+def test_tv_start_raises_a_noise_level_that_no_image_explains():
+    scan, ray, _, noise_std = disc_scan(views=20)
+    wrong = scan.sinogram.clone()
+    wrong[::2] *= 1.3
+    spoiled = Scan(wrong, scan.geometry, scan.grid)
+    assert start.TVStart.of(start.DataTerm.of(scan, ray, noise_std)).noise_std == noise_std
+    data = start.DataTerm.of(spoiled, ray, noise_std)
+    begun = start.TVStart.of(data)
+    assert begun.noise_std > 1.5 * noise_std
+    assert replace(data, noise_std=begun.noise_std).level(begun.image) == pytest.approx(1, rel=0.2)
+    settings = {"max_steps": 2, "restarts": 1, "start": "tv"}
+    given = fit_dip(spoiled, ray, UNet(2, 4), noise_std=noise_std, **settings)
+    assert given.noise_std == noise_std
+
+
+def test_fit_starts_from_fbp_only_for_small_images_of_few_rays():
+    small, large = (SimpleNamespace(domain_shape=(n, n)) for n in (28, 41))
+    assert start.choose_start(small, 205) == "fbp"
+    assert start.choose_start(small, 410) == "tv"
+    assert start.choose_start(large, 205) == "tv"
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_callback_that_raises_ends_every_fit(restarts):
+    scan, ray, _, noise_std = disc_scan()
+
+    def give_up(step, total, text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(scan, ray, noise_std, restarts=restarts, progress=give_up)
+    assert torch.get_num_threads() > 0

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
+from pdip.dip.start import DataTerm
 from pdip.errors import InputError
-from pdip.typing import Image
+from pdip.typing import Image, Sinogram
 
-DISCREPANCY = 0.7  # of σ²: free weights take up part of the noise before the image is complete
 HELD_OUT_FRACTION = 0.1
 PATIENCE_STEPS = 1000
 STALL_AFTER = 1500
 STALL_DECREASE = 0.2
 LEVEL_STEPS = 500
-LEVEL_DECREASE = 0.02  # less than this in 500 steps, and the residual has levelled off
+LEVEL_DECREASE = 0.05  # less than this in 500 steps, and the residual has levelled off
 
 
 class _Stopping:
@@ -39,36 +39,39 @@ class Discrepancy(_Stopping):
     """Morozov's principle: stop at a noise-sized residual, or where it no longer falls.
 
     Args:
-        problem: the data term of the fit.
+        data: the data term of the fit.
         seed: unused; every rule is made alike.
+        noise_share: the share of the noise variance that counts as the noise level.
     """
 
-    def __init__(self, problem, seed: int):
-        self.problem = problem
-        self.fitting_weights = problem.weights
-        self.num_rays = int((problem.weights > 0).sum())
+    def __init__(self, data: DataTerm, seed: int, noise_share: float):
+        self.data = data
+        self.noise_share = noise_share
         self.finished = self.levelled_off = False
         self.level = float("inf")
         self.best_image: Image | None = None
         self.best_params: dict[str, Tensor] = {}
         self.history: dict[str, list] = {"step": [], "mean_squared_residual": []}
 
+    @staticmethod
+    def fitting_weights(data: DataTerm, seed: int) -> Sinogram:
+        """The weights of the rays that the fit may see."""
+        return data.weights
+
     def update(self, step: int, image: Image, params: dict[str, Tensor]) -> None:
         if self.finished:
             return
-        mean_square = float(self.problem.squared_residual(image, self.problem.weights))
-        mean_square /= self.num_rays
-        level = mean_square / self.problem.noise_std**2
+        level = self.data.level(image)
         self.history["step"].append(step)
-        self.history["mean_squared_residual"].append(mean_square)
+        self.history["mean_squared_residual"].append(level * self.data.noise_std**2)
         if level < self.level or self.best_image is None:
             self.level = level
             self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}
         earlier = self._values_500_steps_ago()
-        self.levelled_off = bool(earlier) and self.level * self.problem.noise_std**2 > (
+        self.levelled_off = bool(earlier) and self.level * self.data.noise_std**2 > (
             1 - LEVEL_DECREASE
         ) * min(earlier)
-        self.finished = level <= DISCREPANCY or self.levelled_off
+        self.finished = level <= self.noise_share or self.levelled_off
 
     def reason(self, max_steps: int) -> str:
         if self.levelled_off and self.level <= 1:
@@ -99,25 +102,22 @@ class HeldOutRays(_Stopping):
     """Stop 1000 steps after the error on a withheld tenth of the rays was smallest.
 
     Args:
-        problem: the data term of the fit.
+        data: the data term of the fit.
         seed: chooses the withheld rays, the same for all restarts.
+        noise_share: unused; every rule is made alike.
 
     Raises:
         InputError: so few rays that none is withheld.
     """
 
-    def __init__(self, problem, seed: int):
-        self.problem = problem
-        generator = torch.Generator().manual_seed(seed)
-        withheld = torch.rand(problem.weights.shape, generator=generator) < HELD_OUT_FRACTION
-        withheld = withheld.to(problem.weights.device)
-        self.fitting_weights = torch.where(withheld, 0, problem.weights)
-        self.testing_weights = torch.where(withheld, problem.weights, 0)
+    def __init__(self, data: DataTerm, seed: int, noise_share: float):
+        self.data = data
+        self.testing_weights = data.weights - self.fitting_weights(data, seed)
         self.num_rays = int((self.testing_weights > 0).sum())
         if not self.num_rays:
             raise InputError(
-                f"expected rays enough to withhold a tenth, got {int((problem.weights > 0).sum())} "
-                "of positive weight; use stop='discrepancy'"
+                f"expected rays enough to withhold a tenth, got {data.num_rays} of positive "
+                "weight; use stop='discrepancy'"
             )
         self.finished = False
         self.level = float("inf")
@@ -126,13 +126,20 @@ class HeldOutRays(_Stopping):
         self.best_params: dict[str, Tensor] = {}
         self.history: dict[str, list] = {"step": [], "held_out_mean_squared_error": []}
 
+    @staticmethod
+    def fitting_weights(data: DataTerm, seed: int) -> Sinogram:
+        """The weights of the rays that the fit may see, 0 where they are withheld."""
+        generator = torch.Generator().manual_seed(seed)
+        withheld = torch.rand(data.weights.shape, generator=generator) < HELD_OUT_FRACTION
+        return torch.where(withheld.to(data.weights.device), 0, data.weights)
+
     def update(self, step: int, image: Image, params: dict[str, Tensor]) -> None:
         if self.finished:
             return
-        error = float(self.problem.squared_residual(image, self.testing_weights)) / self.num_rays
+        error = float(self.data.squared_residual(image, self.testing_weights)) / self.num_rays
         self.history["step"].append(step)
         self.history["held_out_mean_squared_error"].append(error)
-        level = error / self.problem.noise_std**2
+        level = error / self.data.noise_std**2
         if level < self.level or self.best_image is None:
             self.level, self.best_step = level, step
             self.best_image, self.best_params = image, {k: v.clone() for k, v in params.items()}

@@ -11,6 +11,7 @@ from pdip.typing import Image
 
 LEAKY_SLOPE = 0.2
 NORM_GROUPS = 4
+EDGE = 0.03  # the inverse of an activation keeps this far from its bounds
 
 
 class UNet(nn.Module):
@@ -85,11 +86,20 @@ class UNet(nn.Module):
         """The last step alone: ``image_scale · s(h)``, elementwise."""
         return self.image_scale * self.activation(pre_activation)
 
+    def pre_activation(self, image: Image) -> Image:
+        """The h of an image, kept where the activation still has a slope."""
+        return self.activation.inverses[self.activation.name](image / self.image_scale)
+
 
 class OutputActivation(nn.Module):
     """Elementwise output function by name: ``sigmoid``, ``softplus`` or ``none``."""
 
     functions = {"sigmoid": torch.sigmoid, "softplus": nn.functional.softplus, "none": lambda h: h}
+    inverses = {
+        "sigmoid": lambda s: torch.logit(s.clamp(EDGE, 1 - EDGE)),
+        "softplus": lambda s: torch.log(torch.expm1(s.clamp(min=EDGE))),
+        "none": lambda s: s,
+    }
 
     def __init__(self, name: str):
         super().__init__()

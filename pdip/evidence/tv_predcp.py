@@ -27,7 +27,8 @@ class TVPredCP:
     bounded below, at 1e-10.
 
     Args:
-        rate: λ in mm, nats for each 1/mm of total variation; None for 3 / image_scale.
+        rate: λ in mm, nats for each 1/mm of total variation; None for 4 536 / (edges image_scale),
+            so that the mean edge and not the number of edges counts: 3 / image_scale at 28 x 28.
     """
 
     rate: float | None = None
@@ -40,7 +41,8 @@ class TVPredCP:
         """Sum over the blocks with a lengthscale, up to a constant; nats."""
         rate = self.rate
         if rate is None:
-            rate = DEFAULT_RELATIVE_RATE / model.jacobian.network.image_scale
+            edges = model.features.num_edges
+            rate = DEFAULT_MEAN_EDGE_RATE / edges / model.jacobian.network.image_scale
         total = torch.zeros((), dtype=torch.float64, device=model.features.edge_mean.device)
         for kappa, slope in self.expected_tv(model):
             total = total - rate * kappa + slope.abs().clamp(min=SMALLEST_SLOPE).log()
@@ -64,5 +66,5 @@ class TVPredCP:
         return out
 
 
-DEFAULT_RELATIVE_RATE = 3.0
+DEFAULT_MEAN_EDGE_RATE = 4536.0
 HYPERPRIORS = {"tv_predcp": TVPredCP, "none": lambda: None}

@@ -19,7 +19,7 @@ MAX_EDGES = 512  # beyond, the expected total variation is that of so many rando
 
 @dataclass(frozen=True)
 class Features:
-    """Gram bases of the pixels of small images, variance bases of edges and pixels, for one slope S.
+    """Gram bases of the pixels of small images, variance bases of edges and pixels, for one S.
 
     Attributes:
         jacobian: J_h.
@@ -93,8 +93,13 @@ class Features:
     @property
     def edge_weight(self) -> float:
         """Edges of the image for each edge that is used."""
+        return self.num_edges / len(self._edges)
+
+    @property
+    def num_edges(self) -> int:
+        """Pairs of neighbouring pixels."""
         height, width = self.image.shape
-        return ((height - 1) * width + height * (width - 1)) / len(self._edges)
+        return (height - 1) * width + height * (width - 1)
 
     @cached_property
     def _edges(self) -> Tensor:

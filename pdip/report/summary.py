@@ -58,7 +58,11 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "log_evidence": result.log_evidence,
         "stop_reason": result.fit.stop_reason,
         "assumptions": list(result.assumptions),
-        "solver": {"worst_residual": solution.worst_residual, "converged": result.converged},
+        "solver": {
+            "worst_residual": solution.worst_residual,
+            "converged": result.converged,
+            **compression(result.evidence[0].model),
+        },
         "mean_std": float(result.std.mean()),
         "restarts": [
             {
@@ -81,6 +85,18 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "stages": {name: asdict(cost) for name, cost in result.stages.items()},
         "source": dict(source),
         "versions": versions(),
+    }
+
+
+def compression(model) -> dict[str, float | int | None]:
+    """How many combinations of how many rays the posterior is given, and what they leave outside
+    in noise variances a ray; null where every ray is used."""
+    used = model.measurement.compression
+    rays = model.ray.range_shape[0] * model.ray.range_shape[1]
+    return {
+        "rays": rays,
+        "combinations": None if used is None else used.basis.shape[1],
+        "left_outside": None if used is None else used.left_outside / len(used.index),
     }
 
 

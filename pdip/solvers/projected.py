@@ -69,7 +69,7 @@ class Projected(Cholesky):
             signal: ``V -> S V``, symmetric positive semidefinite, on whitened rays.
             size: m.
             noise_variance: σ².
-            guess: an earlier Q (m, k); the new one spans ``S Q`` and keeps its rank.
+            guess: an earlier Q (m, k); the new one holds the range of ``S Q``.
 
         Returns:
             Q, (m, k) float64, and the variance outside of it, summed over rays, in units of σ².
@@ -85,18 +85,18 @@ class Projected(Cholesky):
             return guess, 0.0
         most = min(size, self.largest_rank if self.rank is None else self.rank)
         basis = None if guess is None else torch.linalg.qr(signal(guess))[0]
-        left = math.inf
-        while basis is None or (
-            guess is None and basis.shape[1] < most and left > self.outside * size
-        ):
-            directions = probes(min(BLOCK, most - (0 if basis is None else basis.shape[1])), basis)
-            images = signal(directions)
-            basis = extended(basis, images)
-            if self.rank is None:
-                left = _trace(signal, probes(PROBES, basis)) / noise_variance
-        if basis.shape[1] == size:
-            return basis, 0.0
-        return basis, _trace(signal, probes(PROBES, basis)) / noise_variance
+        while True:
+            count = 0 if basis is None else basis.shape[1]
+            left = math.inf if basis is None else self._left(signal, probes(PROBES, basis))
+            left /= noise_variance
+            if count >= most or (self.rank is None and left <= self.outside * size):
+                return basis, 0.0 if count == size else left
+            basis = extended(basis, signal(probes(min(BLOCK, most - count), basis)))
+
+    @staticmethod
+    def _left(signal, probes: Tensor) -> float:
+        """Hutchinson's estimate of the trace of the signal where the probes are."""
+        return max(float((probes * signal(probes)).sum()) / probes.shape[1], 0.0)
 
 
 def outside(basis: Tensor, columns: Tensor) -> Tensor:
@@ -110,8 +110,3 @@ def extended(basis: Tensor | None, images: Tensor) -> Tensor:
     if basis is None:
         return torch.linalg.qr(images)[0]
     return torch.cat([basis, torch.linalg.qr(outside(basis, images))[0]], dim=1)
-
-
-def _trace(signal, probes: Tensor) -> float:
-    """Hutchinson's estimate of the trace of the signal where the probes are."""
-    return max(float((probes * signal(probes)).sum()) / probes.shape[1], 0.0)
