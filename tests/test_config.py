@@ -50,7 +50,7 @@ def test_command_line_wins_over_file_and_file_over_default(yaml_file):
     path = yaml_file("dip:\n  tv_weight: 1e-3\n  max_steps: 77\n")
     sections = given("--config", str(path), "--dip.tv_weight", "2e-4")
     assert sections["dip"] == {"tv_weight": 2e-4, "max_steps": 77}
-    assert Settings.of({"dip": sections["dip"]}).resolved()["dip"]["learning_rate"] > 0
+    assert Settings.of({"dip": sections["dip"]}).resolved()["dip"]["stop"] == "discrepancy"
 
 
 def test_short_options_are_names_for_keys_and_the_long_ones_win():

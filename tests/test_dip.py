@@ -190,11 +190,9 @@ def small_fit(scan, ray, noise_std, **settings):
 
 @pytest.mark.slow
 def test_fit_stops_at_the_noise_level_near_the_disc(monkeypatch):
-    monkeypatch.setattr(
-        start.FBPStart,
-        "of",
-        classmethod(lambda cls, data, of=start.FBPStart.of: replace(of(data), noise_share=0.95)),
-    )
+    begin = start.fbp_start
+    early = {"fbp": lambda data: (replace(begin(data)[0], noise_share=0.95),)}
+    monkeypatch.setattr("pdip.dip.fit.STARTS", early)
     scan, ray, image, noise_std = disc_scan()
     result = small_fit(scan, ray, noise_std, restarts=2)
     assert result.stop_reason.startswith("reached the noise level")
@@ -230,9 +228,9 @@ def test_side_by_side_is_the_same_as_one_by_one():
     assert relative(both.image, alone.image) < 1e-8
     second = UNet(2, 8, image_scale=1.2, seed=1)
     data = start.DataTerm.of(scan, ray, noise_std)
-    begun = start.FBPStart.of(data)
-    plan = training.Training(data, begun, both.tv_weight, 3e-3, 30, Discrepancy, 0, None)
-    batched = training.train_side_by_side(plan, [both.network, second])
+    starts = start.fbp_start(data)
+    plan = training.Training(data, starts, both.tv_weight, 3e-3, 30, Discrepancy, 0, None)
+    batched = training.train_side_by_side(plan, starts[0], [both.network, second])
     for one, other in zip(batched, both.restarts, strict=True):
         assert relative(one.image, other.image) < 1e-8
 
@@ -475,13 +473,21 @@ def test_tv_reconstruction_satisfies_its_optimality_conditions(tv_weight):
 def test_warm_start_makes_the_network_the_image_it_starts_from():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)
-    begun = start.TVStart.of(data)
-    network = UNet(2, 16, image_scale=begun.image_scale)
-    plan = training.Training(data, begun, 0.0, 1e-9, 1, Discrepancy, 0, None)
-    warm = training.train_side_by_side(plan, [network])[0]
-    assert relative(warm.image, begun.image) < 0.1
-    cold = training.train_side_by_side(replace(plan, start=start.FBPStart.of(data)), [network])
-    assert cold[0] is None or relative(cold[0].image, begun.image) > 0.5
+    tv, fbp = start.mixed_start(data)
+    network = UNet(2, 16, image_scale=tv.image_scale)
+    plan = training.Training(data, (tv, fbp), 0.0, 1e-9, 1, Discrepancy, 0, None)
+    (warm,) = training.train_side_by_side(plan, tv, [network])
+    assert relative(warm.image, tv.image) < 0.1
+    (cold,) = training.train_side_by_side(plan, fbp, [network])
+    assert cold is None or relative(cold.image, tv.image) > 0.5
+
+
+def test_mixed_restarts_take_their_starts_in_turn():
+    scan, ray, _, noise_std = disc_scan()
+    fits = small_fit(scan, ray, noise_std, max_steps=2, restarts=3, start="mixed").restarts
+    tv, fbp = start.mixed_start(start.DataTerm.of(scan, ray, noise_std))
+    for fit, begun in zip(fits, (tv, fbp, tv), strict=True):
+        assert relative(fit.network_input, begun.image / 1.2) < 1e-6
 
 
 def test_tv_start_raises_a_noise_level_that_no_image_explains():
@@ -489,9 +495,10 @@ def test_tv_start_raises_a_noise_level_that_no_image_explains():
     wrong = scan.sinogram.clone()
     wrong[::2] *= 1.3
     spoiled = Scan(wrong, scan.geometry, scan.grid)
-    assert start.TVStart.of(start.DataTerm.of(scan, ray, noise_std)).noise_std == noise_std
+    (untouched,) = start.tv_start(start.DataTerm.of(scan, ray, noise_std))
+    assert untouched.noise_std == noise_std
     data = start.DataTerm.of(spoiled, ray, noise_std)
-    begun = start.TVStart.of(data)
+    (begun,) = start.tv_start(data)
     assert begun.noise_std > 1.5 * noise_std
     assert replace(data, noise_std=begun.noise_std).level(begun.image) == pytest.approx(1, rel=0.2)
     settings = {"max_steps": 2, "restarts": 1, "start": "tv"}
@@ -502,7 +509,7 @@ def test_tv_start_raises_a_noise_level_that_no_image_explains():
 def test_fit_starts_from_fbp_only_for_small_images_of_few_rays():
     small, large = (SimpleNamespace(domain_shape=(n, n)) for n in (28, 41))
     assert start.choose_start(small, 205) == "fbp"
-    assert start.choose_start(small, 410) == "tv"
+    assert start.choose_start(small, 410) == "mixed"
     assert start.choose_start(large, 205) == "tv"
 
 

@@ -64,7 +64,7 @@ def fit_dip(
     noise_std: float | None = None,
     tv_weight: float | None = None,
     start: str | None = None,
-    learning_rate: float = 3e-4,
+    learning_rate: float | None = None,
     max_steps: int = 4000,
     stop: str = "discrepancy",
     restarts: int | None = None,
@@ -85,13 +85,13 @@ def fit_dip(
             clips bright pixels, without) and no output activation beyond. A mapping: keywords of
             :class:`UNet` to use in it. A given network's weights are the first restart's start.
         noise_std: σ of a ray of weight 1 (None: estimated from the scan).
-        tv_weight: λ (None: ``0.3 σ² / image_scale`` from ``"fbp"``, ``σ² / image_scale`` from
-            ``"tv"``).
+        tv_weight: λ (None: ``0.3 σ² / image_scale`` from ``"fbp"``, else ``σ² / image_scale``).
         start: z, the image that goes into the network over its image scale. ``"fbp"``: filtered
             backprojection. ``"tv"``: the TV reconstruction, to which the network is fitted before
-            it sees the data. None: ``"fbp"`` up to 1 600 pixels with fewer rays than half the
-            pixels, else ``"tv"``.
-        learning_rate: of Adam in the first step.
+            it sees the data. ``"mixed"``: one restart after another from ``"tv"`` and ``"fbp"``.
+            None: ``"tv"`` beyond 1 600 pixels; below, ``"fbp"`` with fewer rays than half the
+            pixels, else ``"mixed"``.
+        learning_rate: of Adam in the first step (None: 2e-4 to 4e-4, as it suits the start).
         max_steps: the fit ends here at the latest.
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
             level or no longer falls, ``"held_out"`` when the error on a tenth of the rays,
@@ -106,18 +106,18 @@ def fit_dip(
             clips bright pixels.
     """
     _check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
-    begun, data, assumptions = _begin(scan, ray, noise_std, start, STOPPING_RULES[stop], seed)
+    starts, data, assumptions = _begin(scan, ray, noise_std, start, STOPPING_RULES[stop], seed)
     if restarts is None:
         restarts = 3 if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
     free_to_unbound = not isinstance(network, UNet) and "activation" not in (network or {})
     if not isinstance(network, UNet):
-        network, assumed = _network(ray, begun, seed, network or {})
+        network, assumed = _network(ray, starts[0], seed, network or {})
         assumptions += assumed
     if tv_weight is None:
-        tv_weight = begun.tv_rate * data.noise_std**2 / network.image_scale
+        tv_weight = starts[0].tv_rate * data.noise_std**2 / network.image_scale
     rule = STOPPING_RULES[stop]
-    training = Training(data, begun, tv_weight, learning_rate, max_steps, rule, seed, progress)
+    training = Training(data, starts, tv_weight, learning_rate, max_steps, rule, seed, progress)
     fits = train_restarts(training, network, restarts)
     if fits is None and free_to_unbound:
         network = network.like(activation="none", seed=seed)
@@ -135,7 +135,7 @@ def fit_dip(
         DIPFit(
             image=fit.image,
             network=fit.network,
-            network_input=begun.image / network.image_scale,
+            network_input=fit.network_input,
             params=fit.params,
             noise_std=data.noise_std,
             tv_weight=tv_weight,
@@ -148,26 +148,30 @@ def fit_dip(
     return replace(records[0], alternatives=tuple(records[1:]))
 
 
-def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[Start, DataTerm, list[str]]:
-    """The start, the data term with its noise level, and what was assumed for them."""
+def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[tuple[Start, ...], DataTerm, list[str]]:
+    """The starts, the data term with its noise level, and what was assumed for them."""
     estimated, assumptions = noise_std is None, []
     if estimated:
         noise_std, how = estimate_noise_std(scan, ray)
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
-    begun = STARTS[name or choose_start(ray, data.num_rays)].of(seen)
-    if not begun.noise_std > noise_std:
-        return begun, data, assumptions
-    if not estimated:
-        excess = (begun.noise_std / noise_std) ** 2
-        begun = replace(begun, noise_std=noise_std, noise_share=excess * begun.noise_share)
-        return begun, data, assumptions
-    assumptions.append(
-        f"the noise standard deviation was raised to {begun.noise_std:.4g}, the residual of the TV "
-        "reconstruction: more than noise keeps this scan from being explained"
+    starts = STARTS[name or choose_start(ray, data.num_rays)](seen)
+    found = starts[0].noise_std
+    if not found > noise_std:
+        return starts, data, assumptions
+    if estimated:
+        assumptions.append(
+            f"the noise standard deviation was raised to {found:.4g}, the residual of the TV "
+            "reconstruction: more than noise keeps this scan from being explained"
+        )
+        return starts, replace(data, noise_std=found), assumptions
+    excess = (found / noise_std) ** 2
+    starts = tuple(
+        replace(start, noise_std=noise_std, noise_share=excess * start.noise_share)
+        for start in starts
     )
-    return begun, replace(data, noise_std=begun.noise_std), assumptions
+    return starts, data, assumptions
 
 
 def _network(ray, start: Start, seed: int, given: Mapping) -> tuple[UNet, list[str]]:
@@ -209,7 +213,7 @@ def _check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop,
         raise InputError(f"expected a positive noise_std, got {noise_std}")
     if tv_weight is not None and not (tv_weight >= 0 and math.isfinite(tv_weight)):
         raise InputError(f"expected a non-negative tv_weight, got {tv_weight}")
-    if not learning_rate > 0:
+    if learning_rate is not None and not learning_rate > 0:
         raise InputError(f"expected a positive learning_rate, got {learning_rate}")
     if max_steps < 1 or (restarts is not None and restarts < 1):
         raise InputError(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +19,8 @@ SMALL_PIXELS = 1600
 BOUNDED_PIXELS = 6400  # up to here the default output activation is a sigmoid
 RAYS_PER_PIXEL = 0.5
 ROUGH_ITERATIONS = 3  # of noise level and TV reconstruction
+IMAGE_TV_RATE = 3.0  # λ image_scale / σ² of the TV reconstruction
+MORE_RESIDUAL = 1.25  # of a fit than of the TV reconstruction
 
 
 @dataclass(frozen=True)
@@ -71,86 +72,73 @@ class DataTerm:
         return float(iterates[-1].max())
 
 
-class Start(ABC):
-    """What a fit begins with.
+@dataclass(frozen=True)
+class Start:
+    """What a fit begins with, and what goes with it.
 
     Attributes:
         image: goes into the network, over its image scale; (height, width), 1/mm.
+        warm: whether the network is first fitted to ``image`` itself.
         image_scale: for a network that leaves it open, 1/mm.
         noise_std: σ as it is known once the image is.
-        warm: whether the network is first fitted to ``image`` itself.
+        noise_share: the share of σ² at which a fit's residual is that of noise: free weights take
+            up part of it before the image is complete.
         tv_rate: λ image_scale / σ², the prior's rate on edges relative to the image's range.
-        noise_share: the share of the noise variance at which a fit's residual is that of noise:
-            free weights take up part of it before the image is complete.
+        learning_rate: of Adam in the first step.
     """
 
     image: Image
+    warm: bool
     image_scale: float
     noise_std: float
     noise_share: float
-    warm: ClassVar[bool]
-    tv_rate: ClassVar[float]
-
-    @classmethod
-    @abstractmethod
-    def of(cls, data: DataTerm) -> Start:
-        """The start for these data; ``data.noise_std`` is an estimate that may be corrected."""
+    tv_rate: float
+    learning_rate: float
 
 
-@dataclass(frozen=True)
-class FBPStart(Start):
-    """Filtered backprojection into a network of random weights."""
-
-    image: Image
-    image_scale: float
-    noise_std: float
-    noise_share: float = 0.7
-    warm = False
-    tv_rate = 0.3
-
-    @classmethod
-    def of(cls, data):
-        image = fbp(data.ray, data.sinogram * (data.weights > 0))
-        return cls(image, data.smooth_maximum(), data.noise_std)
+def fbp_start(data: DataTerm) -> tuple[Start, ...]:
+    """Filtered backprojection into networks of random weights."""
+    image = fbp(data.ray, data.sinogram * (data.weights > 0))
+    return (Start(image, False, data.smooth_maximum(), data.noise_std, 0.7, 0.3, 2e-4),)
 
 
-@dataclass(frozen=True)
-class TVStart(Start):
-    """The TV reconstruction into a network that is first fitted to it.
+def tv_start(data: DataTerm) -> tuple[Start, ...]:
+    """The TV reconstruction into networks that are first fitted to it.
 
     Real scans hold errors that no image explains and no smooth model of the image shows: where
     the TV reconstruction leaves more than the noise level, its residual is the noise level. A fit
     is done where it explains the rays nearly as well as the TV reconstruction.
     """
-
-    image: Image
-    image_scale: float
-    noise_std: float
-    noise_share: float
-    warm = True
-    tv_rate = 1.0
-    image_tv_rate: ClassVar[float] = 3.0
-    more_residual: ClassVar[float] = 1.25
-
-    @classmethod
-    def of(cls, data):
-        maximum = data.smooth_maximum()
-        for _ in range(ROUGH_ITERATIONS):
-            tv_weight = cls.image_tv_rate * data.noise_std**2 / maximum
-            image = tv_reconstruction(data.ray, data.sinogram, data.weights, tv_weight)
-            level = data.level(image)
-            if level > 1:
-                data, level = replace(data, noise_std=math.sqrt(level) * data.noise_std), 1.0
-            else:
-                break
-        scale = max(float(image.max()), 1e-3 * maximum)
-        return cls(image, scale, data.noise_std, cls.more_residual * level)
+    maximum = data.smooth_maximum()
+    for _ in range(ROUGH_ITERATIONS):
+        tv_weight = IMAGE_TV_RATE * data.noise_std**2 / maximum
+        image = tv_reconstruction(data.ray, data.sinogram, data.weights, tv_weight)
+        level = data.level(image)
+        if level <= 1:
+            break
+        data, level = replace(data, noise_std=math.sqrt(level) * data.noise_std), 1.0
+    scale = max(float(image.max()), 1e-3 * maximum)
+    return (Start(image, True, scale, data.noise_std, MORE_RESIDUAL * level, 1.0, 3e-4),)
 
 
-STARTS: dict[str, type[Start]] = {"fbp": FBPStart, "tv": TVStart}
+def mixed_start(data: DataTerm) -> tuple[Start, ...]:
+    """In turn from TV reconstruction and FBP: their errors differ, so their mean is better."""
+    (warm,) = tv_start(data)
+    image = fbp(data.ray, data.sinogram * (data.weights > 0))
+    return warm, replace(warm, image=image, warm=False, learning_rate=4e-4)
+
+
+STARTS: dict[str, Callable[[DataTerm], tuple[Start, ...]]] = {
+    "fbp": fbp_start,
+    "tv": tv_start,
+    "mixed": mixed_start,
+}
 
 
 def choose_start(ray, num_rays: int) -> str:
-    """``"fbp"`` for small images of few rays, where the TV reconstruction is far off."""
+    """``"fbp"`` for small images of few rays, where the TV reconstruction is far off; ``"mixed"``
+    for other small images, whose fits are short; ``"tv"`` for large ones."""
     pixels = math.prod(ray.domain_shape)
-    return "fbp" if pixels <= SMALL_PIXELS and num_rays < RAYS_PER_PIXEL * pixels else "tv"
+    if pixels > SMALL_PIXELS:
+        return "tv"
+    return "fbp" if num_rays < RAYS_PER_PIXEL * pixels else "mixed"

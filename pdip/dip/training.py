@@ -40,9 +40,9 @@ class Training:
 
     Attributes:
         data: the data term; the rule says which of its rays the fit may see.
-        start: the image the networks see, and whether they are first fitted to it.
+        starts: what the networks begin with, one restart after another in turn.
         tv_weight: λ.
-        learning_rate: of Adam in the first step.
+        learning_rate: of Adam in the first step; None for those of the starts.
         max_steps: a fit ends here at the latest.
         rule: a class of :data:`~pdip.dip.stopping.STOPPING_RULES`.
         seed: of the first restart.
@@ -50,9 +50,9 @@ class Training:
     """
 
     data: DataTerm
-    start: Start
+    starts: tuple[Start, ...]
     tv_weight: float
-    learning_rate: float
+    learning_rate: float | None
     max_steps: int
     rule: type
     seed: int
@@ -61,10 +61,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """One network's fit: its image, weights, history, and why it ended."""
+    """One network's fit: its image, input, weights, history, and why it ended."""
 
     image: Image
     network: UNet
+    network_input: Image
     params: dict[str, Tensor]
     stop_reason: str
     history: dict[str, list]
@@ -79,58 +80,76 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
     Raises:
         ComputationError: all of them collapsed, again and again.
     """
-    fits: list[Trained] = []
+    fits: list[Trained | None] = [None] * count
     networks = [network] + [network.like(seed=training.seed + i) for i in range(1, count)]
+    slower = 1.0
     for attempt in range(ATTEMPTS):
-        new = _train_together(training, networks)
+        missing = [number for number in range(count) if fits[number] is None]
+        if attempt:
+            first = training.seed + count * attempt
+            networks = [network.like(seed=first + i) for i in range(len(missing))]
+        starts = [training.starts[number % len(training.starts)] for number in missing]
+        new = _train_together(training, starts, networks, slower)
         if new is None:
             return None
-        fits += [fit for fit in new if fit is not None]
-        missing = count - len(fits)
-        if not missing:
-            return fits
-        first = training.seed + count * (attempt + 1)
-        networks = [network.like(seed=first + i) for i in range(missing)]
-        training = replace(training, learning_rate=training.learning_rate / 2)
-    if fits:
-        return fits
+        for number, fit in zip(missing, new, strict=True):
+            fits[number] = fit
+        slower /= 2
+        if None not in fits:
+            break
+    kept = [fit for fit in fits if fit is not None]
+    if kept:
+        return kept
     raise ComputationError(
         "every restart of the fit collapsed to a constant or non-finite image; lower the learning "
         "rate or use activation 'none'"
     )
 
 
-def _train_together(training: Training, networks) -> list[Trained | None] | None:
+def _train_together(training: Training, starts, networks, slower) -> list[Trained | None] | None:
     """One fit per network; None for a fit that collapsed, or for all if the output clips.
 
-    On a GPU all in one batch, on a CPU a thread for each: there the batched convolutions of
-    several small networks take twice as long as the networks one by one on one core each.
+    On a GPU those of one start in one batch, on a CPU a thread for each: there the batched
+    convolutions of several small networks take twice as long as one by one on one core each.
     """
     ray, cores = training.data.ray, torch.get_num_threads()
     small = math.prod(ray.domain_shape) <= SMALL_PIXELS
-    if ray.device.type != "cpu" or (len(networks) == 1 and not small):
-        return train_side_by_side(training, networks)
-    workers = min(cores, len(networks))
-    progress = _ProgressOfSlowest(training.progress, len(networks))
+    numbers = range(len(networks))
+    if ray.device.type == "cpu":
+        jobs = [[number] for number in numbers]
+    else:
+        of_starts = ([n for n in numbers if starts[n] is start] for start in training.starts)
+        jobs = [job for job in of_starts if job]
+    jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
+    workers = min(cores, len(jobs)) if ray.device.type == "cpu" else 1
+    progress = _ProgressOfSlowest(training.progress, len(jobs))
 
-    def train_one(number: int) -> list[Trained | None] | None:
+    def train(job: int) -> list[Trained | None] | None:
         torch.set_num_threads(1 if small else cores // workers)
-        own = replace(training, progress=partial(progress, number))
-        fits = train_side_by_side(own, [networks[number]])
-        progress.steps[number] = training.max_steps
+        own = replace(training, progress=partial(progress, job))
+        of_job = [networks[number] for number in jobs[job]]
+        fits = train_side_by_side(own, starts[jobs[job][0]], of_job, slower)
+        progress.steps[job] = training.max_steps
         return fits
 
+    found: list[Trained | None] = [None] * len(networks)
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(train_one, number) for number in range(len(networks))]
+        futures = [pool.submit(train, job) for job in range(len(jobs))]
         try:
-            fits = [future.result() for future in futures]
+            for job, future in zip(jobs, futures, strict=True):
+                fits = future.result()
+                if fits is None:
+                    progress.cancelled = True
+                    return None
+                for number, fit in zip(job, fits, strict=True):
+                    found[number] = fit
         except BaseException:
             progress.cancelled = True
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             torch.set_num_threads(cores)
-    return None if None in fits else [fit for (fit,) in fits]
+    return found
 
 
 class _ProgressOfSlowest:
@@ -152,20 +171,25 @@ class _ProgressOfSlowest:
                 self.progress(min(self.steps), total, text)
 
 
-def train_side_by_side(training: Training, networks) -> list[Trained | None] | None:
-    """One fit per network, batched with vmap; None for a fit that collapsed, or for all if the
-    output clips."""
+def train_side_by_side(
+    training: Training, start: Start, networks, slower: float = 1.0
+) -> list[Trained | None] | None:
+    """One fit per network, batched with vmap, all from one start.
+
+    None for a fit that collapsed, or for all if the output clips.
+    """
     data, total = training.data, training.max_steps
     network = deepcopy(networks[0]).to(dtype=data.ray.dtype, device=data.ray.device)
     seen = training.rule.fitting_weights(data, training.seed)
-    rules = [training.rule(data, training.seed, training.start.noise_share) for _ in networks]
-    z = training.start.image / network.image_scale
+    rules = [training.rule(data, training.seed, start.noise_share) for _ in networks]
+    z = start.image / network.image_scale
     stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
     params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
-    if training.start.warm:
-        _warm_up(network, params, z, training.start.image)
+    if start.warm:
+        _warm_up(network, params, z, start.image)
     average = {name: value.detach().clone() for name, value in params.items()}
-    optimiser = torch.optim.Adam(params.values(), lr=training.learning_rate, fused=True)
+    rate = slower * (training.learning_rate or start.learning_rate)
+    optimiser = torch.optim.Adam(params.values(), lr=rate, fused=True)
     growth = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 + step / GROWTH_STEPS)
     for step in range(1, total + 1):
         image = network.image(_bodies(network, params, z))
@@ -190,7 +214,7 @@ def train_side_by_side(training: Training, networks) -> list[Trained | None] | N
                 return None
             if all(rule.finished for rule in rules):
                 break
-    return [_trained(network, rule, total) for rule in rules]
+    return [_trained(network, z, rule, total) for rule in rules]
 
 
 def _warm_up(network: UNet, params: dict[str, Tensor], z: Image, target: Image) -> None:
@@ -219,11 +243,11 @@ def _bodies(network: UNet, params: dict[str, Tensor], z: Image) -> Tensor:
     return vmap(lambda one: functional_call(network.body, one, (z,)))(values)
 
 
-def _trained(network: UNet, rule, max_steps: int) -> Trained | None:
+def _trained(network: UNet, z: Image, rule, max_steps: int) -> Trained | None:
     if not rule.best_image.std() >= COLLAPSED_CONTRAST * network.image_scale:  # nan too
         return None
     reason = rule.reason(max_steps)
-    return Trained(rule.best_image, network, rule.best_params, reason, rule.history)
+    return Trained(rule.best_image, network, z, rule.best_params, reason, rule.history)
 
 
 def _clips(network: UNet, images: Image) -> bool:
