@@ -4,8 +4,9 @@
 
 One fit per scan (three restarts, noise level estimated), then every variant on the same fits.
 Where `--data` holds `cases/k{views}_{image}.npz`, that sinogram is used, otherwise one is
-simulated from the image with the same geometry and 5 % noise. Prints one line per scan and
-variant and appends it to the JSON-lines file `--out`.
+simulated from the image with the same geometry and 5 % noise; `--rectangles` simulates random
+rectangles instead. Prints one line per scan and variant and appends it to the JSON-lines file
+`--out`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 
 import pdip
 from pdip.posterior import relinearise
+from pdip.scan import rectangles
 
 VARIANTS = {
     "shipped": ("before", pdip.NetworkWeights(), pdip.TVPredCP()),
@@ -27,17 +29,21 @@ VARIANTS = {
 }
 
 
-def scan_of(data: Path, views: int, image: int):
-    """The stored case or a simulated scan, and the true image."""
-    case = data / "cases" / f"k{views}_{image}.npz"
-    if case.exists():
+def scan_of(data: Path | None, views: int, image: int):
+    """The stored case or a simulated scan, and the true image; rectangles without data."""
+    case = None if data is None else data / "cases" / f"k{views}_{image}.npz"
+    if case is not None and case.exists():
         scan = pdip.read_scan(case)
         return scan, pdip.read_ground_truth(case, scan.grid)
     angles = np.arange(views) * 180 / views - 90
     beam = pdip.ParallelBeam(angles, 41, 28 * 2**0.5 / 41)
     grid = pdip.ImageGrid((28, 28))
-    truth = torch.as_tensor(np.load(data / "kmnist_test_0_49.npz")["images"][image] / 255).float()
     generator = torch.Generator().manual_seed(image)
+    if data is None:
+        truth = rectangles(grid, generator).float()
+    else:
+        images = np.load(data / "kmnist_test_0_49.npz")["images"]
+        truth = torch.as_tensor(images[image] / 255).float()
     ray = pdip.ray_transform(beam, grid)
     return pdip.simulate(truth, ray, noise_fraction=0.05, generator=generator), truth
 
@@ -87,7 +93,9 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder of the KMNIST images and cases")
+    source.add_argument("--rectangles", action="store_true", help="random rectangles instead")
     parser.add_argument("--views", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--images", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))

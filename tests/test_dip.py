@@ -1,6 +1,7 @@
 """The U-Net, total variation, the noise level and the fit."""
 
 import math
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -484,7 +485,7 @@ def test_warm_start_makes_the_network_the_image_it_starts_from():
 
 def test_mixed_restarts_take_their_starts_in_turn():
     scan, ray, _, noise_std = disc_scan()
-    fits = small_fit(scan, ray, noise_std, max_steps=2, restarts=3, start="mixed").restarts
+    fits = small_fit(scan, ray, noise_std, max_steps=100, restarts=3, start="mixed").restarts
     tv, fbp = start.mixed_start(start.DataTerm.of(scan, ray, noise_std))
     for fit, begun in zip(fits, (tv, fbp, tv), strict=True):
         assert relative(fit.network_input, begun.image / 1.2) < 1e-6
@@ -523,3 +524,44 @@ def test_callback_that_raises_ends_every_fit(restarts):
     with pytest.raises(KeyboardInterrupt):
         small_fit(scan, ray, noise_std, restarts=restarts, progress=give_up)
     assert torch.get_num_threads() > 0
+
+
+def test_clipped_sigmoid_is_refitted_without_it_unless_it_was_asked_for(monkeypatch):
+    scan, ray, _, noise_std = disc_scan()
+    asked = []
+
+    def clipping(plan, network, count):
+        asked.append(network.activation.name)
+        return None if network.activation.name == "sigmoid" else train(plan, network, count)
+
+    train = training.train_restarts
+    monkeypatch.setattr("pdip.dip.fit.train_restarts", clipping)
+    result = fit_dip(scan, ray, noise_std=noise_std, max_steps=30, restarts=1)
+    assert asked == ["sigmoid", "none"]
+    assert result.network.activation.name == "none"
+    assert any("without output activation" in said for said in result.assumptions)
+    with pytest.raises(ComputationError, match="clips"):
+        fit_dip(scan, ray, {"activation": "sigmoid"}, noise_std=noise_std, max_steps=30)
+
+
+def test_residual_that_does_not_go_with_the_noise_level_is_a_warning():
+    scan, ray, _, noise_std = disc_scan()
+    poor = small_fit(scan, ray, 0.02 * noise_std, max_steps=30)
+    assert any(s.startswith("WARNING") and "left a residual" in s for s in poor.assumptions)
+    doubts = sys.modules["pdip.dip.fit"]._doubts
+    assert "left a residual of 4.5 " in doubts([1.0, 4.5])[0]
+    assert "only 0.2 times" in doubts([0.2, 1.0])[0]
+    assert doubts([0.4, 3.5]) == []
+
+
+def test_start_does_not_see_withheld_rays():
+    scan, ray, _, noise_std = disc_scan()
+    data = start.DataTerm.of(scan, ray, noise_std)
+    withheld = HeldOutRays.fitting_weights(data, 0) == 0
+    loud = Scan(torch.where(withheld, 9.0, scan.sinogram), scan.geometry, scan.grid)
+    for name in start.STARTS:
+        inputs = [
+            small_fit(s, ray, noise_std, max_steps=1, stop="held_out", start=name).network_input
+            for s in (scan, loud)
+        ]
+        assert torch.equal(*inputs)

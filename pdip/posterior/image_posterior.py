@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pdip.errors import ComputationError, InputError
+from pdip.linearised.features import MAX_STORED_PIXELS
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
 RESOLUTION = 1e-3
 """Smallest std of a pixel, relative to the image scale: finer grey levels are never claimed."""
-MAX_DENSE_PIXELS = 1600
+MAX_DENSE_PIXELS = MAX_STORED_PIXELS
 
 
 class ImagePosterior(ABC):
