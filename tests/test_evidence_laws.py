@@ -179,7 +179,8 @@ def test_tv_predcp_is_its_formula_and_its_gradient_is_right(name, rate):
     model = build(MODELS[name])[0]
     prior = TVPredCP(rate)
     edges = 7 * 9 + 8 * 8
-    used = 4536 / edges / model.jacobian.network.image_scale if rate is None else rate
+    default = 33_455 * 44 / edges**2 / model.jacobian.network.image_scale
+    used = default if rate is None else rate
     parts = prior.expected_tv(model)
     truth = sum(-used * kappa + slope.abs().log() for kappa, slope in parts)
     assert relative(prior.log_prob(model), truth) < 1e-12

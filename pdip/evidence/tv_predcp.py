@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,10 @@ class TVPredCP:
     bounded below, at 1e-10.
 
     Args:
-        rate: λ in mm, nats for each 1/mm of total variation; None for 4 536 / (edges image_scale),
-            so that the mean edge and not the number of edges counts: 3 / image_scale at 28 x 28.
+        rate: λ in mm, nats for each 1/mm of total variation. None for
+            ``33 455 rays / (edges² image_scale)``: of the mean edge, so that the size of the image
+            does not count, and in proportion to the rays an edge has, so that the prior stays wide
+            where little is measured. 3 / image_scale at 28 x 28 pixels and 205 rays.
     """
 
     rate: float | None = None
@@ -41,8 +44,8 @@ class TVPredCP:
         """Sum over the blocks with a lengthscale, up to a constant; nats."""
         rate = self.rate
         if rate is None:
-            edges = model.features.num_edges
-            rate = DEFAULT_MEAN_EDGE_RATE / edges / model.jacobian.network.image_scale
+            edges, rays = model.features.num_edges, math.prod(model.ray.range_shape)
+            rate = DEFAULT_RATE * rays / edges**2 / model.jacobian.network.image_scale
         total = torch.zeros((), dtype=torch.float64, device=model.features.edge_mean.device)
         for kappa, slope in self.expected_tv(model):
             total = total - rate * kappa + slope.abs().clamp(min=SMALLEST_SLOPE).log()
@@ -66,5 +69,5 @@ class TVPredCP:
         return out
 
 
-DEFAULT_MEAN_EDGE_RATE = 4536.0
+DEFAULT_RATE = 33_455.0
 HYPERPRIORS = {"tv_predcp": TVPredCP, "none": lambda: None}
