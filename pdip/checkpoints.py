@@ -10,7 +10,7 @@ from pdip.linearised.measurement import Compression
 from pdip.run_directory import RunDirectory
 from pdip.stages import StageCost
 
-COMPRESSION = ("basis", "index", "rows")
+COMPRESSION = ("basis", "index", "weights", "rows")
 
 
 class DirectoryCheckpoints:
@@ -103,7 +103,7 @@ class DirectoryCheckpoints:
             slope = tensors[f"{number}.slope"].to(model.slope)
             if not torch.equal(slope, model.slope):
                 model = model.with_slope(slope)
-            left_outside = found.pop("left_outside")
+            left_outside = found.pop("left_outside", None)
             if left_outside is not None:
                 stored = [tensors[f"{number}.compression.{name}"] for name in COMPRESSION]
                 model = model.compressed(

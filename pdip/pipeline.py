@@ -17,7 +17,7 @@ from pdip.linearised import LinearGaussianModel, linearise, unet_prior
 from pdip.posterior import Mixture, Posterior, relinearise
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.ray import RayTransform, ray_transform
-from pdip.result import Result, mean_of
+from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
 from pdip.settings import Settings, chosen
 from pdip.solvers import Solver, choose_solver
@@ -223,7 +223,8 @@ class _Run:
         )
 
     def _posterior(self, models) -> tuple[ImagePosterior, Image]:
-        solver = self._solver("posterior" if "solver" in self.settings.posterior else "evidence")
+        own = self.settings.posterior.get("solver") is not None
+        solver = self._solver("posterior" if own else "evidence")
         with self.clock.stage("posterior") as said:
             posteriors = []
             for count, model in enumerate(models, 1):
@@ -238,14 +239,15 @@ class _Run:
                     "the posterior holds values that are NaN or infinite; raise the noise level "
                     "with --noise-std or use float64 with --ray.dtype float64"
                 )
-            compression = posteriors[0].model.measurement.compression
+            compression = worst_compression(posterior)
             if compression is not None:
                 rays, kept = compression.basis.shape
+                outside = compression.left_outside / rays
                 self.clock.assume(
                     [
                         f"the posterior is that given {kept} combinations of the {rays} rays; the "
-                        f"signal outside of them, {compression.left_outside / rays:.2g} noise "
-                        "variances a ray, counts as unknown"
+                        f"signal outside of them, {outside:.2g} noise variances a ray, counts as "
+                        "unknown"
                     ]
                 )
             said.append(

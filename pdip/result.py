@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pdip.dip import DIPFit
 from pdip.evidence import EvidenceFit
-from pdip.posterior import ImagePosterior
+from pdip.linearised.measurement import Compression
+from pdip.posterior import ImagePosterior, Mixture
 from pdip.stages import StageCost
 from pdip.typing import Image
 
@@ -48,9 +49,21 @@ class Result:
         return mean_of(e.log_evidence for e in self.evidence)
 
     @property
+    def compression(self) -> Compression | None:
+        """The data of the restart that leaves most of its signal outside; None for all rays."""
+        return worst_compression(self.posterior)
+
+    @property
     def converged(self) -> bool:
         """Whether the last solves and every search for hyperparameters converged."""
         return self.posterior.solution.converged and all(e.converged for e in self.evidence)
+
+
+def worst_compression(posterior: ImagePosterior) -> Compression | None:
+    """The compression that leaves most outside, among those of a posterior's restarts."""
+    parts = posterior.posteriors if isinstance(posterior, Mixture) else (posterior,)
+    used = [part.model.measurement.compression for part in parts]
+    return max((c for c in used if c is not None), key=lambda c: c.left_outside, default=None)
 
 
 def mean_of(values: Iterable[float]) -> float:

@@ -10,6 +10,7 @@ from pdip.checkpoints import DirectoryCheckpoints
 from pdip.device import checked_device
 from pdip.errors import InputError
 from pdip.region import read_box, read_mask
+from pdip.report.summary import summary
 from pdip.run_directory import FILES, RunDirectory
 from pdip.scan import shepp_logan
 from pdip.settings import Settings
@@ -68,7 +69,8 @@ def test_every_stage_reports_once_with_its_cost(run):
     assert stages == ["ray", "fit", "linearise", "evidence", "posterior"] == list(result.stages)
     assert all(sentence for _, sentence in notes.stages)
     assert all(cost.seconds >= 0 and cost.peak_memory_mb > 10 for cost in result.stages.values())
-    assert all(0 < step <= total for step, total in notes.steps)
+    assert all(0 <= step <= total for step, total in notes.steps)
+    assert max(step for step, _ in notes.steps) > 0
 
 
 def test_every_assumption_is_said_once_and_kept(run):
@@ -319,3 +321,32 @@ def test_peak_memory_is_that_of_the_stage_on_linux():
         pass
     large, small = (clock.costs[name].peak_memory_mb for name in ("large", "small"))
     assert large >= small > 0
+
+
+@pytest.mark.parametrize(
+    ("sections", "kept"),
+    [
+        ({"evidence": {"solver": {"name": "projected", "rank": 9}}}, 9),
+        ({"posterior": {"solver": {"name": "projected", "rank": 9}}}, 9),
+        (
+            {
+                "evidence": {"solver": {"name": "projected", "rank": 9}},
+                "posterior": {"solver": "cholesky"},
+            },
+            None,
+        ),
+    ],
+)
+def test_summary_tells_what_the_posterior_is_given_and_settings_repeat_it(sections, kept):
+    scan, _ = small_scan()
+    brief = {
+        "network": QUICK["network"],
+        "dip": {**QUICK["dip"], "max_steps": 30, "restarts": 1},
+        **sections,
+        "evidence": {"max_evaluations": 3, **sections.get("evidence", {})},
+    }
+    settings = Settings.of(brief)
+    for once in (settings, Settings.of(settings.resolved())):
+        result = pdip.reconstruct(scan, once)
+        assert summary(result, None, {})["solver"]["combinations"] == kept
+        assert any("combinations" in said for said in result.assumptions) == (kept is not None)

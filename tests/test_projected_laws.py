@@ -1,10 +1,11 @@
 """Laws of inference on compressed data: exact at full rank, never more certain below it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from cases import MODELS
+from cases import MODELS, SMALL, ModelCase
 from dense_model import build, normal, relative
 from torch.distributions import MultivariateNormal
 
@@ -14,6 +15,7 @@ from pdip.evidence.data import Data
 from pdip.linearised import features
 from pdip.posterior import Posterior, relinearise
 from pdip.posterior.image_posterior import RESOLUTION
+from pdip.scan import ImageGrid, ParallelBeam
 from pdip.solvers import Cholesky, Projected
 
 EXACT = 1e-8
@@ -182,3 +184,54 @@ def test_compression_that_mixes_withheld_rays_is_refused():
 def test_numbers_out_of_range_are_refused(bad):
     with pytest.raises(InputError, match="expected a positive"):
         Projected(**bad)
+
+
+def test_signal_of_low_rank_is_held_by_an_orthonormal_basis(monkeypatch):
+    """More combinations than the signal has dimensions, found in several blocks."""
+    monkeypatch.setattr("pdip.solvers.projected.BLOCK", 8)
+    vectors = torch.linalg.qr(normal(60, 10))[0]
+    signal = (vectors * torch.logspace(6, -3, 10).double()) @ vectors.T
+    for solver in (Projected(rank=40), Projected(outside=1e-9)):
+        basis, left = solver.compress(signal.matmul, 60, 1.0)
+        identity = torch.eye(basis.shape[1]).double()
+        assert (basis.T @ basis - identity).abs().max() < 1e-12
+        assert relative(basis @ (basis.T @ signal), signal) < 1e-9
+        assert left < 1e-6
+
+
+def test_more_rays_than_pixels_do_not_make_the_posterior_more_certain(monkeypatch):
+    monkeypatch.setattr("pdip.solvers.projected.BLOCK", 16)
+    many = ParallelBeam([7.5 * view for view in range(24)], 9)
+    case = ModelCase(SMALL, "through", geometry=many, grid=ImageGrid((8, 8)))
+    model, scan, _ = build(case)
+    exact = Posterior(model, scan).covariance()
+    for rank in (40, 200):
+        gap = Posterior(model, scan, Projected(rank=rank)).covariance() - exact
+        assert torch.linalg.eigvalsh(gap).min() > -1e-9 * exact.diagonal().max()
+
+
+def test_compression_of_other_rays_or_weights_is_refused():
+    model, scan, _ = build(MODELS["before"])
+    model = Data.of(scan, model.ray).observed(model, Projected(rank=6))
+    for weights in (2 * scan.weights, torch.ones_like(scan.weights)):
+        other = replace(scan, weights=weights)
+        with pytest.raises(InputError, match="compressed for"):
+            Posterior(model, other)
+        with pytest.raises(InputError, match="compressed for"):
+            log_evidence(model, other, objective=Profile())
+        assert torch.isfinite(Posterior(model.compressed(None), other).std()).all()
+
+
+def test_objective_without_withheld_rays_is_refused_before_compressing():
+    model, scan, _ = build(MODELS["before"])
+    nothing = torch.zeros_like(scan.sinogram).bool()
+    with pytest.raises(InputError, match="withheld"):
+        optimise_evidence(model, scan, objective=Conditional(nothing), solver=Projected(rank=4))
+
+
+def test_model_compressed_as_a_whole_is_compressed_anew_for_withheld_rays():
+    model, scan, _ = build(MODELS["before"])
+    model = Data.of(scan, model.ray).observed(model, Projected(rank=4))
+    objective = Conditional(withheld(scan))
+    found = optimise_evidence(model, scan, objective=objective, solver=Projected(rank=4))
+    assert found.model.measurement.num_rows == 8

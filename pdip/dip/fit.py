@@ -130,6 +130,11 @@ def fit_dip(
             f"the sigmoid clips pixels above {network.image_scale:.4g} 1/mm and the fit is stuck; "
             "raise image_scale or use activation 'none'"
         )
+    if len(fits) < restarts:
+        assumptions.append(
+            f"WARNING: {restarts - len(fits)} of {restarts} fits collapsed again and again and "
+            "were left out"
+        )
     assumptions += _doubts([data.level(fit.image) for fit in fits])
     records = [
         DIPFit(
@@ -160,13 +165,18 @@ def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[tuple[Start, ...], D
     found = starts[0].noise_std
     if not found > noise_std:
         return starts, data, assumptions
+    excess = (found / noise_std) ** 2
+    warning = "WARNING: " if excess > UNDER_FITTED_LEVEL else ""
     if estimated:
         assumptions.append(
-            f"the noise standard deviation was raised to {found:.4g}, the residual of the TV "
-            "reconstruction: more than noise keeps this scan from being explained"
+            f"{warning}the noise standard deviation was raised to {found:.4g}, the residual of "
+            "the TV reconstruction: more than noise keeps this scan from being explained"
         )
         return starts, replace(data, noise_std=found), assumptions
-    excess = (found / noise_std) ** 2
+    assumptions.append(
+        f"{warning}the TV reconstruction leaves {excess:.3g} times the given noise variance, so "
+        f"the fit ends at {excess * starts[0].noise_share:.3g} times it"
+    )
     starts = tuple(
         replace(start, noise_std=noise_std, noise_share=excess * start.noise_share)
         for start in starts

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pdip.dip.tv_reconstruction import tv_reconstruction
+from pdip.errors import InputError
 from pdip.ray import fbp
 from pdip.ray.cgls import cgls
 from pdip.typing import Image, Sinogram
@@ -20,6 +21,8 @@ BOUNDED_PIXELS = 6400  # up to here the default output activation is a sigmoid
 RAYS_PER_PIXEL = 0.5
 ROUGH_ITERATIONS = 3  # of noise level and TV reconstruction
 IMAGE_TV_RATE = 3.0  # λ image_scale / σ² of the TV reconstruction
+TV_EFFORTS = ((1000, 3e-4), (4000, 3e-5), (16_000, 3e-6))  # iterations and tolerance
+TV_SETTLED = 0.05  # a residual that more effort lowers by less is settled
 MORE_RESIDUAL = 1.25  # of a fit than of the TV reconstruction
 
 
@@ -61,7 +64,11 @@ class DataTerm:
         return float(self.squared_residual(image)) / self.num_rays / self.noise_std**2
 
     def smooth_maximum(self) -> float:
-        """Largest pixel of a smooth reconstruction: five steps of CGLS, or the noise level."""
+        """Largest pixel of a smooth reconstruction: five steps of CGLS, or the noise level.
+
+        Raises:
+            InputError: no pixel of it is positive.
+        """
         iterates = cgls(
             self.ray,
             self.sinogram,
@@ -69,7 +76,13 @@ class DataTerm:
             weights=self.weights,
             stop_residual=self.num_rays * self.noise_std**2,
         )
-        return float(iterates[-1].max())
+        maximum = float(iterates[-1].max()) if iterates else 0.0
+        if not maximum > 0:
+            raise InputError(
+                "expected line integrals of an object that absorbs, got a scan whose smooth "
+                "reconstruction has no positive pixel; check the sign and the noise level"
+            )
+        return maximum
 
 
 @dataclass(frozen=True)
@@ -110,15 +123,40 @@ def tv_start(data: DataTerm) -> tuple[Start, ...]:
     is done where it explains the rays nearly as well as the TV reconstruction.
     """
     maximum = data.smooth_maximum()
+    zero = data.level(torch.zeros(data.ray.domain_shape).to(data.sinogram))
     for _ in range(ROUGH_ITERATIONS):
-        tv_weight = IMAGE_TV_RATE * data.noise_std**2 / maximum
-        image = tv_reconstruction(data.ray, data.sinogram, data.weights, tv_weight)
-        level = data.level(image)
+        image, level = _converged_tv(data, IMAGE_TV_RATE * data.noise_std**2 / maximum)
+        if level > zero / 2:
+            raise InputError(
+                "expected line integrals of an object that absorbs, got a scan of which no image "
+                "without negative pixels explains even half; check the sign and the geometry, or "
+                "use start 'fbp'"
+            )
         if level <= 1:
             break
         data, level = replace(data, noise_std=math.sqrt(level) * data.noise_std), 1.0
-    scale = max(float(image.max()), 1e-3 * maximum)
-    return (Start(image, True, scale, data.noise_std, MORE_RESIDUAL * level, 1.0, 3e-4),)
+    return (
+        Start(image, True, float(image.max()), data.noise_std, MORE_RESIDUAL * level, 1.0, 3e-4),
+    )
+
+
+def _converged_tv(data: DataTerm, tv_weight: float) -> tuple[Image, float]:
+    """The TV reconstruction and its level; what lies above the noise must not be haste."""
+    level = math.inf
+    for iterations, tolerance in TV_EFFORTS:
+        before = level
+        image = tv_reconstruction(
+            data.ray,
+            data.sinogram,
+            data.weights,
+            tv_weight,
+            max_iterations=iterations,
+            tolerance=tolerance,
+        )
+        level = data.level(image)
+        if level <= 1 or level > (1 - TV_SETTLED) * before:
+            break
+    return image, level
 
 
 def mixed_start(data: DataTerm) -> tuple[Start, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -122,7 +122,7 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
         jobs = [job for job in of_starts if job]
     jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
     workers = min(cores, len(jobs)) if ray.device.type == "cpu" else 1
-    progress = _ProgressOfSlowest(training.progress, len(jobs))
+    progress = _MeanProgress(training.progress, len(jobs))
 
     def train(job: int) -> list[Trained | None] | None:
         torch.set_num_threads(1 if small else cores // workers)
@@ -136,24 +136,21 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(train, job) for job in range(len(jobs))]
         try:
-            for job, future in zip(jobs, futures, strict=True):
+            for future in as_completed(futures):
                 fits = future.result()
                 if fits is None:
-                    progress.cancelled = True
                     return None
-                for number, fit in zip(job, fits, strict=True):
+                for number, fit in zip(jobs[futures.index(future)], fits, strict=True):
                     found[number] = fit
-        except BaseException:
+        finally:
             progress.cancelled = True
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        finally:
             torch.set_num_threads(cores)
     return found
 
 
-class _ProgressOfSlowest:
-    """Tells the progress of several fits as that of the slowest, and ends them when cancelled."""
+class _MeanProgress:
+    """Tells the progress of several fits as their mean, and ends them when cancelled."""
 
     def __init__(self, progress: Callable[[int, int, str], None] | None, count: int):
         self.progress = progress
@@ -161,14 +158,15 @@ class _ProgressOfSlowest:
         self.cancelled = False
         self.lock = Lock()
 
-    def __call__(self, number: int, step: int, total: int, text: str) -> None:
+    def __call__(self, job: int, step: int, total: int, text: str) -> None:
         if self.cancelled:
             raise ComputationError("the fit was cancelled")
         with self.lock:
-            before = min(self.steps)
-            self.steps[number] = step
-            if self.progress and min(self.steps) > before:
-                self.progress(min(self.steps), total, text)
+            before = sum(self.steps) // len(self.steps)
+            self.steps[job] = step
+            mean = sum(self.steps) // len(self.steps)
+            if self.progress and (mean > before or step == 0):
+                self.progress(mean, total, text)
 
 
 def train_side_by_side(
@@ -186,7 +184,7 @@ def train_side_by_side(
     stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
     params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
     if start.warm:
-        _warm_up(network, params, z, start.image)
+        _warm_up(training, network, params, z, start.image)
     average = {name: value.detach().clone() for name, value in params.items()}
     rate = slower * (training.learning_rate or start.learning_rate)
     optimiser = torch.optim.Adam(params.values(), lr=rate, fused=True)
@@ -217,7 +215,7 @@ def train_side_by_side(
     return [_trained(network, z, rule, total) for rule in rules]
 
 
-def _warm_up(network: UNet, params: dict[str, Tensor], z: Image, target: Image) -> None:
+def _warm_up(training, network: UNet, params: dict[str, Tensor], z: Image, target: Image) -> None:
     """Fit the networks to an image before their output activation, where no slope dies."""
     h = network.pre_activation(target)
     optimiser = torch.optim.Adam(params.values(), lr=WARM_RATE, betas=WARM_BETAS, fused=True)
@@ -227,7 +225,9 @@ def _warm_up(network: UNet, params: dict[str, Tensor], z: Image, target: Image) 
             min(1.0, (step + 1) / WARM_RAMP) * (1 + math.cos(math.pi * step / WARM_STEPS)) / 2
         ),
     )
-    for _ in range(WARM_STEPS):
+    for step in range(WARM_STEPS):
+        if step % CHECK_EVERY == 0 and training.progress:
+            training.progress(0, training.max_steps, f"step {step} of {WARM_STEPS} to the start")
         optimiser.zero_grad()
         (_bodies(network, params, z) - h).square().sum().backward()
         optimiser.step()

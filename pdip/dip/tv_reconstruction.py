@@ -31,6 +31,8 @@ def tv_reconstruction(
     Returns:
         x, (height, width), 1/mm.
     """
+    mean_weight = float(weights.mean())  # only W : λ decides the minimiser, and the steps expect 1
+    weights, tv_weight = weights / mean_weight, tv_weight / mean_weight
     sensitivity = ray.adjoint(torch.ones_like(sinogram))
     balance = float(sensitivity.mean()) / 4  # edges and rays pull equally on a pixel
     ray_step = 1 / ray.forward(torch.ones_like(sensitivity)).clamp(min=1e-3 * balance)

@@ -76,17 +76,22 @@ class Data:
             return model if model.measurement.compression is None else model.compressed(None)
         bases, left = [], 0.0
         for part in groups or (self,):
-            guess = None if model.measurement.compression is None else part.basis(model)
-            noise = float(model.noise_variance)
+            guess = None
+            if model.measurement.compression is not None and len(part._rows_used(model)):
+                guess = part.basis(model)
             basis, outside = solver.compress(
-                lambda columns, part=part: part._signal(model, columns), part.num_rays, noise, guess
+                lambda columns, part=part: part._signal(model, columns),
+                part.num_rays,
+                float(model.noise_variance),
+                guess,
+                self.weights.device,
             )
             place = torch.searchsorted(self.index, part.index)
             bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
             left += outside
         basis = torch.cat(bases, dim=1)
         rows = self._backproject(basis)
-        return model.compressed(Compression(basis, self.index, rows, left))
+        return model.compressed(Compression(basis, self.index, self.weights, rows, left))
 
     def rows(self, model: LinearGaussianModel) -> Tensor:
         """What the used data measure of an image, row by row: (k, height, width)."""
@@ -106,6 +111,11 @@ class Data:
             InputError: every combination also holds rays that are not used.
         """
         compression = model.measurement.compression
+        if not len(self._rows_used(model)):
+            raise InputError(
+                "expected a compression that keeps withheld rays apart, got one that mixes all; "
+                "compress the model with the objective that withholds them"
+            )
         place = torch.searchsorted(compression.index, self.index)
         return compression.basis[place][:, self._rows_used(model)]
 
@@ -141,18 +151,23 @@ class Data:
         return outside * model.log_noise_variance - self.weights.log().sum()
 
     def _rows_used(self, model) -> Tensor:
-        """Positions of the rows that hold used rays only."""
+        """Positions of the rows that hold used rays only.
+
+        Raises:
+            InputError: the model's data were compressed for other rays or weights.
+        """
         compression = model.measurement.compression
         if compression is None:
             return self.index
-        other = ~torch.isin(compression.index, self.index)
-        used = (compression.basis[other] == 0).all(0).nonzero()[:, 0]
-        if not len(used):
+        used = torch.isin(compression.index, self.index)
+        if int(used.sum()) < self.num_rays or not torch.equal(
+            compression.weights[used], self.weights
+        ):
             raise InputError(
-                "expected a compression that keeps withheld rays apart, got one that mixes all; "
-                "prepare the model with the objective that withholds them"
+                "expected the rays and weights that the model's data were compressed for, got "
+                "others; start from a model that is not compressed: model.compressed(None)"
             )
-        return used
+        return (compression.basis[~used] == 0).all(0).nonzero()[:, 0]
 
     def _signal(self, model: LinearGaussianModel, columns: Tensor) -> Tensor:
         """``W^{1/2} A (S J Σ Jᵀ S + τ² I) Aᵀ W^{1/2}`` on columns (m, j) float64."""

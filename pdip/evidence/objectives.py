@@ -125,12 +125,13 @@ class Conditional(Objective):
     held_out: Tensor
 
     def groups(self, data):
-        return data.without(self.held_out), data.without(~self.held_out)
+        fitted, withheld = data.without(self.held_out), data.without(~self.held_out)
+        if not (fitted.num_rays and withheld.num_rays):
+            raise InputError("expected some rays withheld and some not, got all or none")
+        return fitted, withheld
 
     def log_evidence(self, model, data, solver):
-        fitted = data.without(self.held_out)
-        if fitted.num_rays in (0, data.num_rays):
-            raise InputError("expected some rays withheld and some not, got all or none")
+        fitted, _ = self.groups(data)
         joint = log_normal(data.residual_of_zero_weights(model), model, data, solver)
         return joint - log_normal(fitted.residual_of_zero_weights(model), model, fitted, solver)
 

@@ -15,7 +15,7 @@ from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
 from pdip.evidence.tv_predcp import TVPredCP
 from pdip.linearised.model import LinearGaussianModel
-from pdip.solvers import Cholesky, Solver
+from pdip.solvers import Cholesky, Projected, Solver
 from pdip.typing import Scalar
 
 BOUNDS = {"log_variance": (-16.0, 6.0), "log_lengthscale": (-2.5, 4.0)}
@@ -82,8 +82,9 @@ def optimise_evidence(
         scan: the scan.
         objective: which evidence (None: :class:`NetworkWeights`).
         hyperprior: ``log p(φ)``; None for none.
-        solver: how K is solved (None: :class:`Cholesky`); one that compresses the data does so
-            anew for each of its rounds, and the model that is returned keeps the last choice.
+        solver: how K is solved (None: exactly, or on newly compressed data if the model's are). One
+            that compresses the data does so anew for each of its rounds, or once from what a
+            model was compressed to; the model that is returned keeps the last choice.
         learn_noise: also choose σ², else it stays as it is.
         gradient_tolerance: of the largest projected gradient component, nats.
         max_evaluations: of value and gradient, in each round.
@@ -92,10 +93,13 @@ def optimise_evidence(
     Raises:
         ComputationError: no hyperparameters with a positive definite K were found.
     """
-    data, solver = Data.of(scan, model.ray), solver or Cholesky()
+    data = Data.of(scan, model.ray)
+    if solver is None:
+        solver = Cholesky() if model.measurement.compression is None else Projected()
     objective = (objective or NetworkWeights()).prepare(model, data)
     search = _Search(data, objective, hyperprior, solver, learn_noise, gradient_tolerance)
-    rounds = 1 if model.measurement.compression is not None else solver.rounds
+    compressed = model.measurement.compression is not None
+    rounds = 1 if compressed else solver.rounds
     history: list[float] = []
     for _ in range(rounds):
         model = data.observed(model, solver, *objective.groups(data))

@@ -26,6 +26,7 @@ class Compression:
     Attributes:
         basis: Q, (m, k) float64.
         index: flat positions of the m rays, ascending.
+        weights: W of these rays, (m,) float64.
         rows: ``Qᵀ W^{1/2} A``, (k, height, width).
         left_outside: variance of the signal that Q does not hold, in noise variances, summed
             over all rays; an estimate.
@@ -33,6 +34,7 @@ class Compression:
 
     basis: Tensor
     index: Tensor
+    weights: Tensor
     rows: Image
     left_outside: float
 

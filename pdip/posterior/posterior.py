@@ -42,7 +42,8 @@ class Posterior(ImagePosterior):
         scan: the scan.
         solver: how K is solved. None: exactly, on the combinations of data that the model was
             optimised with, or on all data. A solver that compresses data the model has not
-            compressed does so now; one that does not goes back to all data.
+            compressed does so now and keeps what is compressed already; one that does not goes
+            back to all data.
 
     Raises:
         ComputationError: a solve that did not converge.

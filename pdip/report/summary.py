@@ -50,7 +50,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         truth: (height, width), 1/mm, or None.
         source: which files the run was made from.
     """
-    solution = result.posterior.solution
+    solution, used = result.posterior.solution, result.compression
     return {
         **scores(result, truth),
         "noise_std": result.fit.noise_std,
@@ -61,7 +61,8 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "solver": {
             "worst_residual": solution.worst_residual,
             "converged": result.converged,
-            **compression(result.evidence[0].model),
+            "combinations": None if used is None else used.basis.shape[1],
+            "left_outside": None if used is None else used.left_outside / len(used.index),
         },
         "mean_std": float(result.std.mean()),
         "restarts": [
@@ -85,18 +86,6 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "stages": {name: asdict(cost) for name, cost in result.stages.items()},
         "source": dict(source),
         "versions": versions(),
-    }
-
-
-def compression(model) -> dict[str, float | int | None]:
-    """How many combinations of how many rays the posterior is given, and what they leave outside
-    in noise variances a ray; null where every ray is used."""
-    used = model.measurement.compression
-    rays = model.ray.range_shape[0] * model.ray.range_shape[1]
-    return {
-        "rays": rays,
-        "combinations": None if used is None else used.basis.shape[1],
-        "left_outside": None if used is None else used.left_outside / len(used.index),
     }
 
 

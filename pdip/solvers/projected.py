@@ -14,6 +14,7 @@ from pdip.solvers.cholesky import Cholesky
 
 BLOCK = 128
 PROBES = 16
+RANK_TOLERANCE = 1e-14  # a column shorter than this part of the longest is rounding
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Projected(Cholesky):
         size: int,
         noise_variance: float,
         guess: Tensor | None = None,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, float]:
         """Q for the signal's covariance S, given by its action on columns (m, j).
 
@@ -69,29 +71,36 @@ class Projected(Cholesky):
             signal: ``V -> S V``, symmetric positive semidefinite, on whitened rays.
             size: m.
             noise_variance: σ².
-            guess: an earlier Q (m, k); the new one holds the range of ``S Q``.
+            guess: an earlier Q (m, k); the new one holds the range of ``S Q``, up to
+                the rank that is asked for.
+            device: where the signal lives.
 
         Returns:
             Q, (m, k) float64, and the variance outside of it, summed over rays, in units of σ².
         """
         generator = torch.Generator().manual_seed(self.seed)
+        most = min(size, self.largest_rank if self.rank is None else self.rank)
+        basis = torch.zeros(size, 0, dtype=torch.float64, device=device)
 
-        def probes(count: int, basis: Tensor | None) -> Tensor:
+        def probes(count: int) -> Tensor:
             """Random directions outside of the basis: rounding is relative to what is left."""
             draw = torch.randn(size, count, generator=generator, dtype=torch.float64)
-            return draw if basis is None else outside(basis, draw.to(basis))
+            return outside(basis, draw.to(basis))
 
-        if guess is not None and guess.shape[1] == size:
-            return guess, 0.0
-        most = min(size, self.largest_rank if self.rank is None else self.rank)
-        basis = None if guess is None else torch.linalg.qr(signal(guess))[0]
+        if guess is not None:
+            if guess.shape[1] == size:
+                return guess, 0.0
+            basis = extended(basis, signal(guess[:, :most]))
         while True:
-            count = 0 if basis is None else basis.shape[1]
-            left = math.inf if basis is None else self._left(signal, probes(PROBES, basis))
-            left /= noise_variance
+            count = basis.shape[1]
+            if count == size:
+                return basis, 0.0
+            left = self._left(signal, probes(PROBES)) / noise_variance if count else math.inf
             if count >= most or (self.rank is None and left <= self.outside * size):
-                return basis, 0.0 if count == size else left
-            basis = extended(basis, signal(probes(min(BLOCK, most - count), basis)))
+                return basis, left
+            basis = extended(basis, signal(probes(min(BLOCK, most - count))))
+            if basis.shape[1] == count:  # nothing of the signal is left
+                return basis, left
 
     @staticmethod
     def _left(signal, probes: Tensor) -> float:
@@ -105,8 +114,11 @@ def outside(basis: Tensor, columns: Tensor) -> Tensor:
     return columns - basis @ (basis.mT @ columns)
 
 
-def extended(basis: Tensor | None, images: Tensor) -> Tensor:
-    """The basis with the range of more columns, orthonormal."""
-    if basis is None:
-        return torch.linalg.qr(images)[0]
-    return torch.cat([basis, torch.linalg.qr(outside(basis, images))[0]], dim=1)
+def extended(basis: Tensor, images: Tensor) -> Tensor:
+    """The basis with the range of more columns, orthonormal; columns it holds already are left
+    out."""
+    new = outside(basis, images)
+    vectors, triangle = torch.linalg.qr(new)
+    kept = triangle.diagonal().abs() > RANK_TOLERANCE * images.norm(dim=0).max()
+    vectors = torch.linalg.qr(outside(basis, vectors[:, kept]))[0]
+    return torch.cat([basis, vectors], dim=1)

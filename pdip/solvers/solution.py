@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 
@@ -56,6 +57,7 @@ class Solver(ABC):
         size: int,
         noise_variance: float,
         guess: Tensor | None = None,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, float]:
         """Orthonormal combinations of whitened data (m, k), and the signal variance outside."""
         raise NotImplementedError(f"{type(self).__name__} uses all data")
