@@ -13,7 +13,7 @@ from pdip.linearised.features import MAX_STORED_PIXELS
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
-RESOLUTION = 1e-3
+RESOLUTION = 5e-3
 """Smallest std of a pixel, relative to the image scale: finer grey levels are never claimed."""
 MAX_DENSE_PIXELS = MAX_STORED_PIXELS
 

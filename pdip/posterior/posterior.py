@@ -33,7 +33,7 @@ class Posterior(ImagePosterior):
     ``Cov = Kxx - Kxy K⁻¹ Kyx`` with ``Kxy = (S J Σ Jᵀ S + τ² I) Aᵀ``. With the model's activation
     ``"before"``, the posterior of h is carried through the activation by its moments: S becomes
     ``E[s'(h)]`` under the posterior of each h, and the variance that no slope explains is added
-    to each pixel. No pixel's std is below 1e-3 of the image scale.
+    to each pixel. No pixel's std is below 5e-3 of the image scale.
 
     Exact up to 6 400 pixels; beyond, the std is that of 1 024 samples (relative error 2.2 %).
 
