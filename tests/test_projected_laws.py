@@ -186,10 +186,12 @@ def test_numbers_out_of_range_are_refused(bad):
         Projected(**bad)
 
 
-def test_signal_of_low_rank_is_held_by_an_orthonormal_basis(monkeypatch):
+@pytest.mark.parametrize(
+    "vectors", [torch.linalg.qr(normal(60, 10))[0], torch.eye(60, 10).double()]
+)
+def test_signal_of_low_rank_is_held_by_an_orthonormal_basis(monkeypatch, vectors):
     """More combinations than the signal has dimensions, found in several blocks."""
     monkeypatch.setattr("pdip.solvers.projected.BLOCK", 8)
-    vectors = torch.linalg.qr(normal(60, 10))[0]
     signal = (vectors * torch.logspace(6, -3, 10).double()) @ vectors.T
     for solver in (Projected(rank=40), Projected(outside=1e-9)):
         basis, left = solver.compress(signal.matmul, 60, 1.0)
