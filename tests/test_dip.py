@@ -604,3 +604,18 @@ def test_given_noise_level_that_no_image_reaches_is_said():
     said = [s for s in result.assumptions if "times the given noise variance" in s]
     assert len(said) == 1 and said[0].startswith("WARNING")
     assert result.noise_std == 0.1 * noise_std
+
+
+def test_restart_that_ends_far_above_the_others_is_left_out(monkeypatch):
+    scan, ray, _, noise_std = disc_scan()
+    train = training.train_restarts
+
+    def spoiling(plan, network, count):
+        fits = train(plan, network, count)
+        fits[1] = replace(fits[1], image=0.3 * fits[1].image)
+        return fits
+
+    monkeypatch.setattr("pdip.dip.fit.train_restarts", spoiling)
+    result = small_fit(scan, ray, noise_std, max_steps=300, restarts=3)
+    assert len(result.restarts) == 2
+    assert any("1 of 3 fits" in said for said in result.assumptions)

@@ -130,10 +130,13 @@ def fit_dip(
             f"the sigmoid clips pixels above {network.image_scale:.4g} 1/mm and the fit is stuck; "
             "raise image_scale or use activation 'none'"
         )
+    levels = [data.level(fit.image) for fit in fits]
+    bearable = UNDER_FITTED_LEVEL * max(1.0, min(levels))
+    fits = [fit for fit, level in zip(fits, levels, strict=True) if level <= bearable]
     if len(fits) < restarts:
         assumptions.append(
-            f"WARNING: {restarts - len(fits)} of {restarts} fits collapsed again and again and "
-            "were left out"
+            f"{restarts - len(fits)} of {restarts} fits collapsed or ended far above the residual "
+            "of the others and were left out"
         )
     assumptions += _doubts([data.level(fit.image) for fit in fits])
     records = [

@@ -22,10 +22,11 @@ class Projected(Cholesky):
     """Exact algebra on ``Qᵀ y`` with an orthonormal Q that spans the range of the signal.
 
     The data are the combinations that Q keeps; what lies outside counts as noise in the evidence
-    and is ignored by the posterior, whose variance is therefore never below the exact one at the same
-    hyperparameters (computation-aware: Wenger et al. 2022). Q is a randomised range of the signal's covariance at
-    the starting hyperparameters, found in blocks of which each looks outside of those before
-    (Halko et al. 2011, sec. 4.4), and one step of subspace iteration further in every later round.
+    and is ignored by the posterior, whose variance is therefore never below the exact one at the
+    same hyperparameters (computation-aware: Wenger et al. 2022). Q is a randomised range of the
+    signal's covariance at the starting hyperparameters, found in blocks of which each looks
+    outside of those before (Halko et al. 2011, sec. 4.4), and one step of subspace iteration
+    further in every later round.
 
     Args:
         rank: number of combinations k; None: blocks of 128 until ``outside`` is met.
