@@ -484,8 +484,10 @@ def test_warm_start_makes_the_network_the_image_it_starts_from():
 
 def test_mixed_restarts_take_their_starts_in_turn():
     scan, ray, _, noise_std = disc_scan()
-    fits = small_fit(scan, ray, noise_std, max_steps=100, restarts=3, start="mixed").restarts
-    tv, fbp = start.mixed_start(start.DataTerm.of(scan, ray, noise_std))
+    data = start.DataTerm.of(scan, ray, noise_std)
+    tv, fbp = start.mixed_start(data)
+    plan = training.Training(data, (tv, fbp), 0.01, 3e-3, 100, Discrepancy, 0, None)
+    fits = training.train_restarts(plan, UNet(2, 8, image_scale=1.2), 3)
     for fit, begun in zip(fits, (tv, fbp, tv), strict=True):
         assert relative(fit.network_input, begun.image / 1.2) < 1e-6
 

@@ -18,7 +18,13 @@ from pdip.stages import Observer, StageClock
 
 QUICK = {
     "network": {"scales": 2, "channels": 8},
-    "dip": {"max_steps": 400, "restarts": 2, "noise_std": 0.1, "learning_rate": 3e-3},
+    "dip": {
+        "max_steps": 400,
+        "restarts": 2,
+        "start": "tv",
+        "noise_std": 0.1,
+        "learning_rate": 3e-3,
+    },
     "evidence": {"max_evaluations": 30, "gradient_tolerance": 1.0},
 }
 
