@@ -112,7 +112,16 @@ class Start:
 def fbp_start(data: DataTerm) -> tuple[Start, ...]:
     """Filtered backprojection into networks of random weights."""
     image = fbp(data.ray, data.sinogram * (data.weights > 0))
-    return (Start(image, False, data.smooth_maximum(), data.noise_std, 0.7, 0.3, 2e-4),)
+    start = Start(
+        image=image,
+        warm=False,
+        image_scale=data.smooth_maximum(),
+        noise_std=data.noise_std,
+        noise_share=0.7,
+        tv_rate=0.3,
+        learning_rate=2e-4,
+    )
+    return (start,)
 
 
 def tv_start(data: DataTerm) -> tuple[Start, ...]:
@@ -135,9 +144,16 @@ def tv_start(data: DataTerm) -> tuple[Start, ...]:
         if level <= 1:
             break
         data, level = replace(data, noise_std=math.sqrt(level) * data.noise_std), 1.0
-    return (
-        Start(image, True, float(image.max()), data.noise_std, MORE_RESIDUAL * level, 1.0, 3e-4),
+    start = Start(
+        image=image,
+        warm=True,
+        image_scale=float(image.max()),
+        noise_std=data.noise_std,
+        noise_share=MORE_RESIDUAL * level,
+        tv_rate=1.0,
+        learning_rate=3e-4,
     )
+    return (start,)
 
 
 def _converged_tv(data: DataTerm, tv_weight: float) -> tuple[Image, float]:
