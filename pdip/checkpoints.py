@@ -87,6 +87,8 @@ class DirectoryCheckpoints:
                     "converged": fit.converged,
                     "gradient_norm": fit.gradient_norm,
                     "num_evaluations": fit.num_evaluations,
+                    "standard_error": fit.standard_error,
+                    "worst_residual": fit.worst_residual,
                     "history": fit.history,
                 }
             )

@@ -49,6 +49,12 @@ class Result:
         return mean_of(e.log_evidence for e in self.evidence)
 
     @property
+    def worst_residual(self) -> float:
+        """The largest true relative residual of all solves."""
+        searches = [e.worst_residual for e in self.evidence]
+        return max(self.posterior.solution.worst_residual, *searches)
+
+    @property
     def compression(self) -> Compression | None:
         """The data of the restart that leaves most of its signal outside; None for all rays."""
         return worst_compression(self.posterior)

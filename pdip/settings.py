@@ -28,7 +28,7 @@ from pdip.posterior import Posterior
 from pdip.ray import ray_transform
 from pdip.ray.engine import ENGINES, PROJECTORS
 from pdip.scan.checks import shown
-from pdip.solvers import SOLVERS
+from pdip.solvers import SOLVERS, Projected
 
 STAGES: dict[str, Callable] = {
     "ray": ray_transform,
@@ -45,6 +45,7 @@ CHOICES: dict[str, dict[str, Callable]] = {
     "objective": OBJECTIVES,
     "hyperprior": HYPERPRIORS,
     "solver": SOLVERS,
+    "preconditioner": {"projected": Projected},
     "dtype": {"float32": lambda: torch.float32, "float64": lambda: torch.float64},
 }
 """Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""
@@ -183,6 +184,7 @@ def chosen(key: str, value: Any, **defaults: Any) -> Any:
     if not isinstance(value, (str, Mapping)):
         return value
     arguments = {"name": value} if isinstance(value, str) else dict(value)
+    arguments |= {k: chosen(k, v) for k, v in arguments.items() if k in CHOICES}
     make = CHOICES[key][arguments.pop("name")]
     accepted = inspect.signature(make).parameters
     return make(**{k: v for k, v in defaults.items() if k in accepted} | arguments)
@@ -192,8 +194,8 @@ def named(key: str, value: Any) -> Any:
     """The inverse of :func:`chosen`: a value as YAML and JSON can hold it."""
     for name, make in CHOICES.get(key, {}).items():
         if inspect.isclass(make) and type(value) is make:
-            own = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-            differing = {k: v for k, v in own.items() if v != plain(keywords(make)[k].default)}
+            own = {f.name: named(f.name, getattr(value, f.name)) for f in fields(value)}
+            differing = {k: v for k, v in own.items() if v != named(k, keywords(make)[k].default)}
             return {"name": name, **differing} if differing else name
     return plain(value)
 

@@ -11,6 +11,7 @@ from pdip.errors import InputError
 from pdip.linearised.measurement import Compression
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Solver
+from pdip.solvers.projected import extended
 from pdip.typing import Image, Scalar
 
 CHUNK = 64
@@ -80,7 +81,7 @@ class Data:
             if model.measurement.compression is not None and len(part._rows_used(model)):
                 guess = part.basis(model)
             basis, outside = solver.compress(
-                lambda columns, part=part: part._signal(model, columns),
+                lambda columns, part=part: part.signal(model, columns),
                 part.num_rays,
                 float(model.noise_variance),
                 guess,
@@ -89,9 +90,17 @@ class Data:
             place = torch.searchsorted(self.index, part.index)
             bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
             left += outside
-        basis = torch.cat(bases, dim=1)
-        rows = self._backproject(basis)
-        return model.compressed(Compression(basis, self.index, self.weights, rows, left))
+        return self._compressed(model, torch.cat(bases, dim=1), left)
+
+    def extended(self, model, columns: Tensor) -> LinearGaussianModel:
+        """A compressed model with more combinations (m, j) of the rays among its own."""
+        compression = model.measurement.compression
+        basis = extended(compression.basis, columns)
+        return self._compressed(model, basis, compression.left_outside)
+
+    def _compressed(self, model, basis: Tensor, left_outside: float) -> LinearGaussianModel:
+        rows = self.backproject(basis)
+        return model.compressed(Compression(basis, self.index, self.weights, rows, left_outside))
 
     def rows(self, model: LinearGaussianModel) -> Tensor:
         """What the used data measure of an image, row by row: (k, height, width)."""
@@ -143,13 +152,6 @@ class Data:
         inside = self.basis(model).mT @ whitened
         return inside, (whitened.square().sum() - inside.square().sum()).clamp(min=0)
 
-    def log_determinant_outside(self, model: LinearGaussianModel) -> Scalar:
-        """``log|K|`` of the rays less that of the rows: noise alone outside of a compression."""
-        if model.measurement.compression is None:
-            return torch.zeros_like(model.log_noise_variance)
-        outside = self.num_rays - len(self._rows_used(model))
-        return outside * model.log_noise_variance - self.weights.log().sum()
-
     def _rows_used(self, model) -> Tensor:
         """Positions of the rows that hold used rays only.
 
@@ -169,17 +171,17 @@ class Data:
             )
         return (compression.basis[~used] == 0).all(0).nonzero()[:, 0]
 
-    def _signal(self, model: LinearGaussianModel, columns: Tensor) -> Tensor:
+    def signal(self, model: LinearGaussianModel, columns: Tensor) -> Tensor:
         """``W^{1/2} A (S J Σ Jᵀ S + τ² I) Aᵀ W^{1/2}`` on columns (m, j) float64."""
         covariance = model.image_covariance()
         parts = []
         for chunk in columns.split(CHUNK, dim=1):
-            images = covariance @ self._backproject(chunk).flatten(1).mT
+            images = covariance @ self.backproject(chunk).flatten(1).mT
             sinograms = self.ray.forward(images.mT.reshape(-1, *self.ray.domain_shape))
             parts.append(sinograms.flatten(1)[:, self.index].double() * self.weights.sqrt())
         return torch.cat(parts).mT
 
-    def _backproject(self, columns: Tensor) -> Tensor:
+    def backproject(self, columns: Tensor) -> Tensor:
         """``Aᵀ W^{1/2}`` of columns (m, j): (j, height, width)."""
         flat = self.sinogram.new_zeros(columns.shape[1], self.sinogram.numel())
         flat[:, self.index] = (self.weights.sqrt()[:, None] * columns).mT.to(flat)

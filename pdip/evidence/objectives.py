@@ -6,7 +6,6 @@ factorisation and no network pass.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -16,9 +15,9 @@ from torch import Tensor
 from pdip.dip.total_variation import total_variation
 from pdip.errors import InputError
 from pdip.evidence.data import Data
+from pdip.evidence.marginal import Estimate, marginal
 from pdip.linearised.model import LinearGaussianModel
-from pdip.solvers import Factor, Solver
-from pdip.typing import Scalar
+from pdip.solvers import Solver
 
 
 class Objective(ABC):
@@ -33,8 +32,8 @@ class Objective(ABC):
         return (data,)
 
     @abstractmethod
-    def log_evidence(self, model: LinearGaussianModel, data: Data, solver: Solver) -> Scalar:
-        """The value at the model's hyperparameters, differentiable in them."""
+    def estimate(self, model: LinearGaussianModel, data: Data, solver: Solver) -> Estimate:
+        """The log evidence at the model's hyperparameters, differentiable in them."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Profile(Objective):
     optimum and not the network's weights are judged (Antorán et al. 2022b, recommendation 1).
     """
 
-    def log_evidence(self, model, data, solver):
+    def estimate(self, model, data, solver):
         return log_normal(data.residual_of_zero_weights(model), model, data, solver)
 
 
@@ -57,7 +56,7 @@ class NetworkWeights(Objective):
     (Antorán et al. 2022a, eq. 15): the Gaussian evidence with its quadratic form split at θ*.
     """
 
-    def log_evidence(self, model, data, solver):
+    def estimate(self, model, data, solver):
         return weights_evidence(
             data.residual(model.image), model.jacobian.vector, model, data, solver
         )
@@ -96,8 +95,8 @@ class LinearisedWeights(Objective):
         image = model.image + model.slope * model.jacobian.forward(offset)
         return _AtWeights(start + offset, image)
 
-    def log_evidence(self, model, data, solver):
-        return self.prepare(model, data).log_evidence(model, data, solver)
+    def estimate(self, model, data, solver):
+        return self.prepare(model, data).estimate(model, data, solver)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class _AtWeights(Objective):
     params: Tensor
     image: Tensor
 
-    def log_evidence(self, model, data, solver):
+    def estimate(self, model, data, solver):
         return weights_evidence(data.residual(self.image), self.params, model, data, solver)
 
 
@@ -130,37 +129,28 @@ class Conditional(Objective):
             raise InputError("expected some rays withheld and some not, got all or none")
         return fitted, withheld
 
-    def log_evidence(self, model, data, solver):
+    def estimate(self, model, data, solver):
         fitted, _ = self.groups(data)
         joint = log_normal(data.residual_of_zero_weights(model), model, data, solver)
         return joint - log_normal(fitted.residual_of_zero_weights(model), model, fitted, solver)
 
 
-def log_normal(residual: Tensor, model, data: Data, solver: Solver) -> Scalar:
+def log_normal(residual: Tensor, model, data: Data, solver: Solver) -> Estimate:
     """``log N(r; 0, K)`` over the rays of positive weight."""
-    factor = solver.factorise(data.covariance(model))
-    inside, outside = data.reduce(model, residual)
-    misfit = factor.whiten(inside[:, None]).square().sum() + outside / model.noise_variance
-    return -0.5 * (misfit + log_volume(factor, model, data))
+    density = marginal(model, data, solver)
+    return (density.misfit(residual) + density.log_volume()) * -0.5
 
 
-def weights_evidence(residual: Tensor, params: Tensor, model, data: Data, solver) -> Scalar:
+def weights_evidence(residual: Tensor, params: Tensor, model, data: Data, solver) -> Estimate:
     """The Laplace evidence of :class:`NetworkWeights` at any weights."""
-    factor = solver.factorise(data.covariance(model))
-    misfit = (residual.square() * data.weights).sum() / model.noise_variance
-    complexity = model.prior.quadratic(params)
     if model.log_nugget_variance is not None:
         raise InputError(
             "the evidence at given weights says nothing of a nugget; use the profile or the "
             "conditional objective with it"
         )
-    return -0.5 * (misfit + complexity + log_volume(factor, model, data))
-
-
-def log_volume(factor: Factor, model, data: Data) -> Scalar:
-    """``log|2π K|`` of the rays of positive weight."""
-    constant = data.num_rays * math.log(2 * math.pi)
-    return factor.log_determinant() + data.log_determinant_outside(model) + constant
+    misfit = (residual.square() * data.weights).sum() / model.noise_variance
+    complexity = model.prior.quadratic(params)
+    return (marginal(model, data, solver).log_volume() + misfit + complexity) * -0.5
 
 
 OBJECTIVES = {

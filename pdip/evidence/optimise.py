@@ -30,6 +30,9 @@ class EvidenceFit:
     Attributes:
         model: the model there.
         log_evidence: the objective there, without the hyperprior, nats.
+        standard_error: of that number over random probes; 0 where it is exact.
+        worst_residual: largest true relative residual of the iterative solves behind it; 0 where
+            matrices were factorised.
         converged: the projected gradient fell below the tolerance, or the objective no longer
             changed in double precision.
         gradient_norm: largest absolute component of the projected gradient, nats.
@@ -43,6 +46,8 @@ class EvidenceFit:
     gradient_norm: float
     num_evaluations: int
     history: dict[str, list]
+    standard_error: float = 0.0
+    worst_residual: float = 0.0
 
 
 def log_evidence(
@@ -60,7 +65,7 @@ def log_evidence(
     objective = (objective or NetworkWeights()).prepare(model, data)
     if solver is not None and solver.compresses != (model.measurement.compression is not None):
         model = data.observed(model, solver, *objective.groups(data))
-    return objective.log_evidence(model, data, solver or Cholesky())
+    return objective.estimate(model, data, solver or Cholesky()).value
 
 
 def optimise_evidence(
@@ -97,7 +102,7 @@ def optimise_evidence(
     if solver is None:
         solver = Cholesky() if model.measurement.compression is None else Projected()
     objective = (objective or NetworkWeights()).prepare(model, data)
-    search = _Search(data, objective, hyperprior, solver, learn_noise, gradient_tolerance)
+    search = _Search(data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance)
     compressed = model.measurement.compression is not None
     rounds = 1 if compressed else solver.rounds
     history: list[float] = []
@@ -105,10 +110,12 @@ def optimise_evidence(
         model = data.observed(model, solver, *objective.groups(data))
         model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
     with torch.no_grad():
-        value = float(objective.log_evidence(model, data, solver))
+        found = objective.estimate(model, data, solver)
     return EvidenceFit(
         model=model,
-        log_evidence=value,
+        log_evidence=float(found.value),
+        standard_error=found.standard_error,
+        worst_residual=found.worst_residual,
         converged=converged,
         gradient_norm=gradient_norm,
         num_evaluations=len(history),
@@ -128,7 +135,7 @@ class _Search:
     gradient_tolerance: float
 
     def value(self, model: LinearGaussianModel) -> Scalar:
-        value = self.objective.log_evidence(model, self.data, self.solver)
+        value = self.objective.estimate(model, self.data, self.solver).value
         return value if self.hyperprior is None else value + self.hyperprior.log_prob(model)
 
     def run(

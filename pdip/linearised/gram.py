@@ -31,8 +31,13 @@ def gram_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:
 
 def variance_bases(rows: Tensor, prior: ParameterPrior) -> Tensor:
     """The diagonals of :func:`gram_bases` alone: (patterns, k) float64."""
+    return pair_bases(rows, rows, prior)
+
+
+def pair_bases(left: Tensor, right: Tensor, prior: ParameterPrior) -> Tensor:
+    """``l_iᵀ P_c r_i`` for rows (k, params) two by two: (patterns, k) float64."""
     bases = []
-    for group, block in zip(prior.groups, prior.blocks(rows), strict=True):
+    for group, a, b in zip(prior.groups, prior.blocks(left), prior.blocks(right), strict=True):
         for pattern in range(group.num_patterns):
-            bases.append((group.apply_pattern(pattern, block) * block).sum(-1).double())
+            bases.append((group.apply_pattern(pattern, a) * b).sum(-1).double())
     return torch.stack(bases)

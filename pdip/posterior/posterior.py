@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import final
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pdip.errors import ComputationError, InputError
 from pdip.evidence.data import Data
+from pdip.evidence.marginal import MatrixFree
 from pdip.linearised import LinearGaussianModel, statistical_linearisation
 from pdip.posterior.image_posterior import (
     MAX_DENSE_PIXELS,
@@ -43,7 +45,9 @@ class Posterior(ImagePosterior):
         solver: how K is solved. None: exactly, on the combinations of data that the model was
             optimised with, or on all data. A solver that compresses data the model has not
             compressed does so now and keeps what is compressed already; one that does not goes
-            back to all data.
+            back to all data. :class:`~pdip.solvers.CG` adds its search directions to the
+            combinations, so that the mean is that of all data to its tolerance, and what it did
+            not compute stays in the variance.
 
     Raises:
         ComputationError: a solve that did not converge.
@@ -52,12 +56,10 @@ class Posterior(ImagePosterior):
     def __init__(self, model: LinearGaussianModel, scan, solver: Solver | None = None):
         self.data = Data.of(scan, model.ray)
         with torch.no_grad():
-            compressed = model.measurement.compression is not None
-            if solver is not None and solver.compresses != compressed:
-                model = self.data.observed(model, solver)
+            residual = self.data.residual_of_zero_weights(model)
+            model, searched = self._conditioned(model, solver, residual)
             self.model = model
             self._factor = (solver or Cholesky()).factorise(self.data.covariance(model))
-            residual = self.data.residual_of_zero_weights(model)
             inside, _ = self.data.reduce(model, residual)
             self.solution = self._factor.solve(inside[:, None])
             if not self.solution.converged:
@@ -65,8 +67,24 @@ class Posterior(ImagePosterior):
                     f"the solve for the posterior mean ended with a relative residual of "
                     f"{self.solution.worst_residual:.1e}; raise the noise level"
                 )
+            if searched is not None:
+                self.solution = replace(
+                    self.solution,
+                    worst_residual=float(searched.residuals.max()),
+                    converged=searched.converged,
+                )
             self.image = model.image
             self.mean = self._linear_mean()
+
+    def _conditioned(self, model, solver, residual) -> tuple[LinearGaussianModel, object]:
+        """The model with the rows to condition on, and the iterative solve that added to them."""
+        compressed = model.measurement.compression is not None
+        if solver is not None and solver.compresses != compressed:
+            model = self.data.observed(model, solver)
+        if solver is None or not solver.matrix_free:
+            return model, None
+        searched = MatrixFree(model, self.data, solver).solve(residual)
+        return self.data.extended(model, searched.directions), searched
 
     def _linear_mean(self) -> Image:
         h = self.model.jacobian.pre_activation - self.model.features.params_image

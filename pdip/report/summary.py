@@ -50,7 +50,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         truth: (height, width), 1/mm, or None.
         source: which files the run was made from.
     """
-    solution, used = result.posterior.solution, result.compression
+    used = result.compression
     return {
         **scores(result, truth),
         "noise_std": result.fit.noise_std,
@@ -59,7 +59,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "stop_reason": result.fit.stop_reason,
         "assumptions": list(result.assumptions),
         "solver": {
-            "worst_residual": solution.worst_residual,
+            "worst_residual": result.worst_residual,
             "converged": result.converged,
             "combinations": None if used is None else used.basis.shape[1],
             "left_outside": None if used is None else used.left_outside / len(used.index),
@@ -71,6 +71,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
                 "noise_std": fit.noise_std,
                 "tv_weight": fit.tv_weight,
                 "log_evidence": evidence.log_evidence,
+                "log_evidence_standard_error": evidence.standard_error,
                 "gradient_norm": evidence.gradient_norm,
                 "evaluations": evidence.num_evaluations,
                 "hyperparameters": dict(

@@ -42,7 +42,7 @@ class Projected(Cholesky):
     """
 
     rank: int | None = None
-    outside: float = 0.01
+    outside: float = 0.002
     largest_rank: int = 1024
     rounds: int = 2
     seed: int = 0

@@ -1,5 +1,7 @@
 """What every solver offers: values that factorise, factors that solve, records that confess."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,10 +47,13 @@ class Solver(ABC):
 
     Attributes:
         compresses: whether only some combinations of the data are used, chosen by ``compress``.
+        matrix_free: whether all data are used all the same, through the action of their
+            covariance; the combinations then only precondition.
         rounds: searches for hyperparameters, each on newly chosen combinations.
     """
 
     compresses: ClassVar[bool] = False
+    matrix_free: ClassVar[bool] = False
     rounds: int = 1
 
     def compress(
@@ -61,6 +66,10 @@ class Solver(ABC):
     ) -> tuple[Tensor, float]:
         """Orthonormal combinations of whitened data (m, k), and the signal variance outside."""
         raise NotImplementedError(f"{type(self).__name__} uses all data")
+
+    def warm(self) -> Solver:
+        """The same solver for one search, where it may remember its last solution."""
+        return self
 
     @abstractmethod
     def factorise(self, covariance: Tensor) -> Factor:
