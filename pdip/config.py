@@ -28,6 +28,7 @@ from pdip.settings import (
     named,
     nearest,
 )
+from pdip.solvers import SOLVERS
 
 SECTIONS: dict[str, Callable] = {"scan": read_scan, **STAGES}
 """Section -> stage; ``scan`` thins views and sets the image size when the file is read."""
@@ -40,6 +41,7 @@ SHORT_OPTIONS = {
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),
     "seed": ("N", "seed of all random numbers", ("dip.seed",)),
+    "solver": ("S", f"{', '.join(SOLVERS)}; chosen when not given", ("evidence.solver",)),
     "device": ("D", "cpu or cuda", ("ray.device",)),
 }
 """Option -> (metavar, help, the keys it sets)."""

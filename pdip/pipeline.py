@@ -14,13 +14,14 @@ from pdip.dip import DIPFit, fit_dip
 from pdip.errors import ComputationError
 from pdip.evidence import EvidenceFit, optimise_evidence
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
+from pdip.plan import Plan, plan
 from pdip.posterior import Mixture, Posterior, relinearise
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.ray import RayTransform, ray_transform
 from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
 from pdip.settings import Settings, chosen
-from pdip.solvers import Solver, choose_solver
+from pdip.solvers import Solver
 from pdip.stages import Observer, StageClock, StageCost
 from pdip.typing import Image
 
@@ -90,8 +91,9 @@ class _Run:
         ray = self._ray()
         fit = self._fit("fit", self.scan, ray)
         models = self._models(fit, ray)
-        evidence = self._evidence(fit, models, ray)
-        posterior, std = self._posterior(tuple(e.model for e in evidence))
+        planned = self._plan(models)
+        evidence = self._evidence(fit, models, ray, planned.solver)
+        posterior, std = self._posterior(tuple(e.model for e in evidence), planned.solver)
         return Result(
             image=posterior.image,
             std=std,
@@ -151,22 +153,24 @@ class _Run:
         prior = unet_prior(restart.network, **self.settings.prior)
         return linearise(restart, ray, prior, **self.settings.linearise)
 
-    def _evidence(self, fit, models, ray) -> tuple[EvidenceFit, ...]:
+    def _evidence(self, fit, models, ray, solver: Solver) -> tuple[EvidenceFit, ...]:
         saved = self.checkpoints.load_evidence(models)
         if saved is not None:
             fits, cost = saved
             self.clock.skipped("evidence", cost, f"read back; {evidence_sentence(fits)}")
             return fits
         if self.settings.evidence.get("objective") == "conditional":
-            fits = self._conditional_evidence(models, ray)
+            fits = self._conditional_evidence(models, ray, solver)
         else:
-            fits = self._optimised(models, self.scan, fit.tv_weight, None)
+            fits = self._optimised(models, self.scan, solver, fit.tv_weight)
         self.checkpoints.save_evidence(fits, self.clock.costs["evidence"])
         return fits
 
-    def _optimised(self, models, seen, tv_weight: float, held_out) -> tuple[EvidenceFit, ...]:
+    def _optimised(
+        self, models, seen: Scan, solver: Solver, tv_weight: float, held_out=None
+    ) -> tuple[EvidenceFit, ...]:
         """The models at their best hyperparameters; their slopes know the rays of ``seen``."""
-        keywords = dict(self.settings.evidence) | {"solver": self._solver("evidence")}
+        keywords = dict(self.settings.evidence) | {"solver": solver}
         for key in ("objective", "hyperprior"):
             if key in keywords:
                 keywords[key] = chosen(key, keywords[key], tv_weight=tv_weight, held_out=held_out)
@@ -175,7 +179,7 @@ class _Run:
             for before, model in enumerate(models):
                 part = self._part(before, len(models))
                 found = optimise_evidence(model, self.scan, progress=part, **keywords)
-                again = relinearise(found.model, seen, keywords["solver"])
+                again = relinearise(found.model, seen, solver)
                 if again is not found.model:
                     first = found.num_evaluations
                     found = optimise_evidence(again, self.scan, progress=part, **keywords)
@@ -191,7 +195,7 @@ class _Run:
         )
         return tuple(fits)
 
-    def _conditional_evidence(self, models, ray) -> tuple[EvidenceFit, ...]:
+    def _conditional_evidence(self, models, ray, solver) -> tuple[EvidenceFit, ...]:
         """Hyperparameters chosen on rays that a fit of its own did not see, for ``models``."""
         seed = self.settings.dip.get("seed", 0)
         withheld = withheld_rays(self.scan, seed)
@@ -201,9 +205,8 @@ class _Run:
         partial = replace(self.scan, weights=torch.where(withheld, 0, weights))
         fit = self._fit("fit_without_held_out", partial, ray)
         witnesses = [self._linearised(restart, ray) for restart in fit.restarts]
-        found = self._optimised(witnesses, partial, fit.tv_weight, withheld)
+        found = self._optimised(witnesses, partial, solver, fit.tv_weight, withheld)
         paired = zip(models, (found[i % len(found)] for i in range(len(models))), strict=True)
-        solver = self._solver("evidence")
         return tuple(
             replace(
                 choice,
@@ -212,19 +215,23 @@ class _Run:
             for model, choice in paired
         )
 
-    def _solver(self, section: str) -> Solver:
-        """The solver that the section asks for, else the one that suits the number of rays."""
-        given = getattr(self.settings, section).get("solver")
-        if given is not None:
-            return chosen("solver", given)
-        weights = self.scan.weights
-        return choose_solver(
-            self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
-        )
+    def _plan(self, models: list[LinearGaussianModel]) -> Plan:
+        """The solver that was asked for, else the one that suits, and what it will cost."""
+        given, weights = self.settings.evidence.get("solver"), self.scan.weights
+        num_rays = self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
+        with self.clock.stage("plan") as said:
+            planned = plan(
+                models[0],
+                num_rays,
+                restarts=len(models),
+                solver=None if given is None else chosen("solver", given),
+            )
+            said.append(planned.sentence)
+        return planned
 
-    def _posterior(self, models) -> tuple[ImagePosterior, Image]:
-        own = self.settings.posterior.get("solver") is not None
-        solver = self._solver("posterior" if own else "evidence")
+    def _posterior(self, models, solver: Solver) -> tuple[ImagePosterior, Image]:
+        own = self.settings.posterior.get("solver")
+        solver = solver if own is None else chosen("solver", own)
         with self.clock.stage("posterior") as said:
             posteriors = []
             for count, model in enumerate(models, 1):
@@ -248,6 +255,13 @@ class _Run:
                         f"the posterior is that given {kept} combinations of the {rays} rays; the "
                         f"signal outside of them, {outside:.2g} noise variances a ray, counts as "
                         "unknown"
+                    ]
+                )
+            if not posterior.solution.converged:
+                self.clock.assume(
+                    [
+                        "conjugate gradients ended with a relative residual of "
+                        f"{posterior.solution.worst_residual:.1e}; what they left counts as unknown"
                     ]
                 )
             said.append(

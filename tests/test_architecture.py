@@ -14,7 +14,7 @@ LEVELS = (
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
     ("stages", "settings", "device", "region", "result", "run_directory", "checkpoints",
-     "pipeline"),
+     "plan", "pipeline"),
     ("config", "terminal", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

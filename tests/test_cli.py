@@ -86,7 +86,7 @@ def test_summary_holds_what_is_promised(finished):
     assert 0 <= numbers["coverage_95"] <= 1
     assert numbers["noise_std"] == 0.1
     assert numbers["solver"]["worst_residual"] < 1e-6
-    assert set(numbers["stages"]) == {"ray", "fit", "linearise", "evidence", "posterior"}
+    assert set(numbers["stages"]) == {"ray", "fit", "linearise", "plan", "evidence", "posterior"}
     assert all({"seconds", "peak_memory_mb"} <= cost.keys() for cost in numbers["stages"].values())
     assert numbers["versions"]["torch"]
 
@@ -115,7 +115,7 @@ def test_one_line_per_stage_on_stdout_and_progress_on_stderr(files, tmp_path, ca
     assert reconstruct(files, tmp_path / "run", "--dip.max_steps", "30", scan="scan.npy") == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    for stage in ("ray: ", "fit: ", "linearise: ", "evidence: ", "posterior: "):
+    for stage in ("ray: ", "fit: ", "linearise: ", "plan: ", "evidence: ", "posterior: "):
         assert sum(line.startswith(stage) for line in lines) == 1
     said = [line for line in lines if line.startswith("assumed: ")]
     assert len(said) == len(set(said)) >= 4

@@ -72,7 +72,11 @@ def test_a_phantom_is_reconstructed_with_a_std_for_every_pixel(run):
 def test_every_stage_reports_once_with_its_cost(run):
     _, _, result, notes = run
     stages = [stage for stage, _ in notes.stages]
-    assert stages == ["ray", "fit", "linearise", "evidence", "posterior"] == list(result.stages)
+    assert (
+        stages
+        == ["ray", "fit", "linearise", "plan", "evidence", "posterior"]
+        == list(result.stages)
+    )
     assert all(sentence for _, sentence in notes.stages)
     assert all(cost.seconds >= 0 and cost.peak_memory_mb > 10 for cost in result.stages.values())
     assert all(0 <= step <= total for step, total in notes.steps)
@@ -147,7 +151,7 @@ def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch)
 def test_many_rays_are_compressed_and_that_is_said(monkeypatch):
     scan, _ = small_scan()
     brief = {**QUICK, "dip": {**QUICK["dip"], "max_steps": 60, "restarts": 1}}
-    monkeypatch.setattr("pdip.solvers.MAX_EXACT_RAYS", 100)
+    monkeypatch.setattr("pdip.plan.MAX_EXACT_RAYS", 100)
     result = pdip.reconstruct(scan, brief)
     kept = result.evidence[0].model.measurement.num_rows
     assert kept < scan.sinogram.numel()

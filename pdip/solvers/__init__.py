@@ -15,14 +15,7 @@ __all__ = [
     "Projected",
     "Solution",
     "Solver",
-    "choose_solver",
     "log_quadrature",
 ]
 
 SOLVERS = {"cholesky": Cholesky, "projected": Projected, "cg": CG}
-MAX_EXACT_RAYS = 1000
-
-
-def choose_solver(num_rays: int) -> Solver:
-    """Exact algebra up to 1 000 rays, on compressed data beyond."""
-    return Cholesky() if num_rays <= MAX_EXACT_RAYS else Projected()

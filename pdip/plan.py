@@ -1,0 +1,206 @@
+"""What the inference will cost, said before it starts, and the solver that fits the machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import torch
+
+from pdip.linearised import LinearGaussianModel
+from pdip.linearised.features import MAX_EDGES
+from pdip.linearised.measurement import WORKING_MATRICES
+from pdip.posterior.posterior import MAX_EXACT_PIXELS, STD_SAMPLES
+from pdip.solvers import CG, Cholesky, Projected, Solver
+from pdip.solvers.projected import BLOCK, PROBES
+
+MAX_EXACT_RAYS = 1000
+MEMORY_SHARE = 0.7  # of the machine's memory, for matrices and rows
+LEAST_RANK = 256  # a smaller projection leaves too much of most scans outside
+RAYS_PER_COMBINATION = 3  # fewer combinations than that are usual where their number is open
+EVALUATIONS = 40  # of a search for hyperparameters, as usual
+ITERATIONS = 12  # of conjugate gradients in a search, as usual
+FLOPS = 2e10  # of dense float64 algebra a second, for one core
+CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Products with the Jacobian (``jvp``) and with its transpose (``vjp``)."""
+
+    jvp: int = 0
+    vjp: int = 0
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(self.jvp + other.jvp, self.vjp + other.vjp)
+
+    def __mul__(self, count: int) -> Passes:
+        return Passes(count * self.jvp, count * self.vjp)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How hyperparameters and posterior are computed, and a prediction of the cost.
+
+    Attributes:
+        solver: what solves and takes determinants.
+        passes: network passes of all restarts.
+        seconds: of these passes and of the dense algebra, predicted from one timed chunk.
+        memory_bytes: of the largest matrices alive at once, at most.
+        sentence: all that for a reader.
+    """
+
+    solver: Solver
+    passes: Passes
+    seconds: float
+    memory_bytes: float
+    sentence: str
+
+
+def plan(
+    model: LinearGaussianModel, num_rays: int, *, restarts: int = 1, solver: Solver | None = None
+) -> Plan:
+    """Choose the solver from rays, pixels, weights and memory, and predict its cost.
+
+    Exact algebra up to 1 000 rays; beyond, compressed data of as many combinations as fit into
+    memory; conjugate gradients where too few of them do.
+
+    Args:
+        model: one restart's; a few of its passes are timed.
+        num_rays: m, rays of positive weight.
+        restarts: models that are treated alike.
+        solver: the one to use whatever it costs; None to choose.
+    """
+    weights, patterns = model.jacobian.domain_shape[0], len(model.prior.coefficients())
+    budget, why = MEMORY_SHARE * machine_memory(model.image.device), "as asked"
+    if solver is None:
+        solver, why = _chosen(num_rays, weights, patterns, budget)
+    rows, most = usual_rows(solver, num_rays), most_rows(solver, num_rays)
+    passes = predicted_passes(model, num_rays, solver) * restarts
+    jvp, vjp = pass_seconds(model)
+    searches = (2 if relinearised(model) else 1) * solver.rounds * restarts
+    algebra = searches * EVALUATIONS * (rows**3 + 3 * patterns * rows**2) / FLOPS
+    algebra /= torch.get_num_threads()
+    seconds = jvp * passes.jvp + vjp * passes.vjp + algebra
+    memory = rows_bytes(most, weights, patterns) + 16 * most * model.image.numel()
+    if solver.compresses:
+        memory += 8 * num_rays * most
+    combinations = f", {most} combinations at most" if solver.compresses else ""
+    name = type(solver).__name__.lower()
+    sentence = (
+        f"{name} for {num_rays} rays{combinations} ({why}): about {passes.jvp + passes.vjp} "
+        f"network passes, {in_words(seconds)}, and at most {memory / 1e9:.1f} GB"
+    )
+    return Plan(solver, passes, seconds, memory, sentence)
+
+
+def _chosen(num_rays: int, weights: int, patterns: int, budget: float) -> tuple[Solver, str]:
+    if num_rays <= MAX_EXACT_RAYS and rows_bytes(num_rays, weights, patterns) <= budget:
+        return Cholesky(), "exact"
+    most = Projected().largest_rank
+    fitting = most
+    while fitting > 1 and rows_bytes(fitting, weights, patterns) > budget:
+        fitting //= 2
+    if fitting == most:
+        return Projected(), "too many rays for exact algebra"
+    if fitting >= LEAST_RANK:
+        return Projected(largest_rank=fitting), "what memory holds"
+    return CG(preconditioner=Projected(largest_rank=fitting)), "memory holds few combinations"
+
+
+def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) -> Passes:
+    """The passes from the linearised model to the std for one restart, all rounds."""
+    pixels, rows = model.image.numel(), usual_rows(solver, num_rays)
+    stored = model.features.pixel_gram is not None
+    pairs = Passes(1, 1)
+    once = Passes(1, pixels if stored else 0)
+    gram = Passes() if stored else Passes(vjp=rows)
+    cross = Passes() if stored else pairs * rows
+    edges = Passes() if stored else Passes(vjp=min(MAX_EDGES, model.features.num_edges))
+    variance = Passes(vjp=0 if stored else pixels) if pixels <= MAX_EXACT_PIXELS else Passes()
+    if pixels > MAX_EXACT_PIXELS:
+        variance = Passes(jvp=STD_SAMPLES)
+    search = edges + gram
+    if solver.compresses:
+        sketch = pairs * (rows + PROBES * ceil(rows / BLOCK))
+        search = edges + (sketch + gram) * solver.rounds
+    if isinstance(solver, CG):
+        columns = solver.num_probes + 1
+        evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)
+        search = search + evaluation * (EVALUATIONS * solver.rounds)
+        cross = cross + pairs * (ITERATIONS + 1) + gram
+    total = once + search + cross + variance
+    if relinearised(model):
+        total = total + search + cross + variance
+    saved = Passes() if stored else Passes(jvp=STD_SAMPLES)
+    return total + saved
+
+
+def relinearised(model: LinearGaussianModel) -> bool:
+    """Whether the slopes are renewed after a first search."""
+    return model.activation == "before" and model.jacobian.network.activation.name != "none"
+
+
+def most_rows(solver: Solver, num_rays: int) -> int:
+    """Rows of data that are conditioned on, at most."""
+    projected = _projected(solver)
+    if projected is None:
+        return num_rays
+    return min(num_rays, projected.rank or projected.largest_rank)
+
+
+def usual_rows(solver: Solver, num_rays: int) -> int:
+    """As :func:`most_rows`, and where their number is chosen from the decay, a usual one."""
+    projected, most = _projected(solver), most_rows(solver, num_rays)
+    if projected is None or projected.rank is not None:
+        return most
+    return min(most, BLOCK * ceil(num_rays / RAYS_PER_COMBINATION / BLOCK))
+
+
+def _projected(solver: Solver) -> Projected | None:
+    """What compresses the data, if anything does."""
+    solver = solver.preconditioner if isinstance(solver, CG) else solver
+    return solver if isinstance(solver, Projected) else None
+
+
+def rows_bytes(rows: int, weights: int, patterns: int) -> float:
+    """Memory of the Gram bases of ``rows`` rows and of the rows themselves."""
+    return 8 * (patterns + WORKING_MATRICES) * rows**2 + 12 * rows * weights
+
+
+def pass_seconds(model: LinearGaussianModel) -> tuple[float, float]:
+    """Seconds of one JVP and of one VJP in a batch, measured on one chunk of each."""
+    jacobian = model.jacobian
+    count = min(jacobian.chunk_size, 8)
+    seconds = []
+    for product, shape in (
+        (jacobian.forward, jacobian.domain_shape),
+        (jacobian.adjoint, tuple(jacobian.range_shape)),
+    ):
+        vectors = torch.ones(count, *shape, dtype=model.image.dtype, device=model.image.device)
+        product(vectors[:1])
+        begin = time.perf_counter()
+        product(vectors).sum().item()
+        seconds.append((time.perf_counter() - begin) / count)
+    return seconds[0], seconds[1]
+
+
+def machine_memory(device: torch.device) -> float:
+    """Memory of the device, or of the machine as far as this process may use it, bytes."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    try:
+        return min(memory, float(CGROUP_MEMORY.read_text()))
+    except (OSError, ValueError):  # no such limit
+        return memory
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
