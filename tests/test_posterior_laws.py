@@ -91,6 +91,67 @@ def test_functional_and_mask_are_parts_of_the_covariance(name, storage):
     assert relative(posterior.covariance(mask), chosen) < EXACT
 
 
+def parts_of(name, kind):
+    """One posterior, a mixture of two, or what is read back of one."""
+    model, scan, _ = build(MODELS[name])
+    one = Posterior(model, scan)
+    if kind == "one":
+        return one
+    if kind == "saved":
+        return SavedPosterior(one.tensors())
+    return Mixture([one, Posterior(model.at(model.log_hyperparameters - 0.5), scan)])
+
+
+@pytest.mark.parametrize("kind", ["one", "mixture", "saved"])
+@pytest.mark.parametrize("name", ["through nugget", "before"])
+def test_modes_are_the_eigenvectors_of_the_covariance(name, kind, storage):
+    posterior = parts_of(name, kind)
+    mask = normal(*posterior.image.shape) > -0.5
+    for region in (None, mask):
+        covariance = (
+            torch.stack([posterior.covariance_product(e) for e in units(posterior.image)])
+            if kind == "saved"
+            else posterior.covariance()
+        )
+        covariance = covariance.reshape(posterior.image.numel(), -1).double()
+        inside = torch.ones_like(mask) if region is None else region
+        covariance = covariance * inside.reshape(-1) * inside.reshape(-1, 1)
+        values, vectors = torch.linalg.eigh(covariance)
+        modes = posterior.modes(3, region)
+        assert relative(modes.std.square(), values[-3:].flip(0)) < 1e-3
+        flat = modes.images.flatten(1)
+        assert relative(flat @ flat.T, torch.eye(3).double()) < 1e-8
+        assert abs(flat[0] @ vectors[:, -1]) > 1 - 1e-3
+        assert not modes.images[:, ~inside].any()
+        total = posterior.std()[inside].double().square().sum()
+        assert relative(modes.share, modes.std.square() / total) < 1e-12
+    with pytest.raises(InputError, match="expected a count from 1 to"):
+        posterior.modes(posterior.image.numel())
+
+
+def units(image):
+    return torch.eye(image.numel()).double().reshape(-1, *image.shape)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_covariance_product_is_the_covariance_times_an_image(name, storage):
+    posterior, _, truth = posterior_and_truth(name)
+    image = normal(*posterior.image.shape)
+    product = posterior.covariance_product(image).reshape(-1)
+    assert relative(product, truth @ image.reshape(-1)) < 1e-6
+
+
+def test_std_confesses_its_monte_carlo_error(monkeypatch):
+    exact = parts_of("before", "one")
+    assert exact.std_samples is None and not exact.std_error().any()
+    monkeypatch.setattr("pdip.posterior.posterior.MAX_EXACT_PIXELS", 0)
+    monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+    drawn = parts_of("before", "one")
+    z = (drawn.std() - exact.std()) / drawn.std_error()
+    assert drawn.std_samples == 1024
+    assert 0.5 < z.square().mean().sqrt() < 1.5 and z.abs().max() < 4.5
+
+
 @pytest.mark.parametrize("name", ["through nugget", "before"])
 def test_log_prob_is_that_of_a_multivariate_normal(name, storage):
     posterior = posterior_and_truth(name)[0]

@@ -2,6 +2,7 @@
 
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.posterior.mixture import Mixture, SavedPosterior
+from pdip.posterior.modes import Modes
 from pdip.posterior.posterior import Posterior, relinearise
 
-__all__ = ["ImagePosterior", "Mixture", "Posterior", "SavedPosterior", "relinearise"]
+__all__ = ["ImagePosterior", "Mixture", "Modes", "Posterior", "SavedPosterior", "relinearise"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pdip.errors import ComputationError, InputError
 from pdip.linearised.features import MAX_STORED_PIXELS
+from pdip.posterior.modes import Modes, leading_modes
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
@@ -52,6 +53,15 @@ class ImagePosterior(ABC):
         """``Var[Σ_i w_i x_i]``."""
 
     @abstractmethod
+    def covariance_product(self, image: Image) -> Image:
+        """The covariance times an image, (height, width) float64."""
+
+    @property
+    def std_samples(self) -> int | None:
+        """Number of draws behind ``std``; None where it is exact."""
+        return None
+
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What :class:`SavedPosterior` needs to answer without the network."""
 
@@ -71,6 +81,23 @@ class ImagePosterior(ABC):
             )
         mean = (weights.double() * self.image.double()).sum()
         return float(mean), math.sqrt(max(self.functional_variance(weights), 0.0))
+
+    def std_error(self) -> Image:
+        """Monte-Carlo standard error of ``std``: ``std / √(2 N)`` from N draws, 0 where exact."""
+        draws = self.std_samples
+        return torch.zeros_like(self.std()) if draws is None else self.std() / math.sqrt(2 * draws)
+
+    def modes(self, count: int, mask: Mask | None = None) -> Modes:
+        """The leading principal components of the image or a region: what is least known.
+
+        Args:
+            count: how many.
+            mask: (height, width), true inside the region; None for the image.
+
+        Raises:
+            InputError: ``count`` is not between 1 and the number of pixels less one.
+        """
+        return leading_modes(self.covariance_product, self.std(), count, mask)
 
     def log_prob(self, image: Image, patch: int | None = None) -> float:
         """Log-density of an image under the Gaussian around ``image``, nats.

@@ -65,6 +65,16 @@ class Mixture(ImagePosterior):
         spread = (self._deviations * weights).sum((-2, -1)).square().sum()
         return float(within + spread) / len(self.posteriors)
 
+    def covariance_product(self, image: Image) -> Image:
+        within = sum(p.covariance_product(image) for p in self.posteriors)
+        along = (self._deviations * image).sum((-2, -1))
+        return (within + torch.tensordot(along, self._deviations, 1)) / len(self.posteriors)
+
+    @property
+    def std_samples(self) -> int | None:
+        draws = [p.std_samples for p in self.posteriors if p.std_samples is not None]
+        return sum(draws) if draws else None
+
     def tensors(self) -> dict[str, Tensor]:
         parts = [p.tensors() for p in self.posteriors]
         out = {"image": self.image, "mean": self.mean, "std": self.std()}
@@ -122,6 +132,14 @@ class SavedPosterior(ImagePosterior):
             flat = weights.reshape(-1)
             return float(flat @ self._tensors["covariance"].double() @ flat)
         return float((self._tensors["deviations"].double() * weights).sum((-2, -1)).square().mean())
+
+    def covariance_product(self, image: Image) -> Image:
+        if "covariance" in self._tensors:
+            product = self._tensors["covariance"].double() @ image.double().reshape(-1)
+            return product.reshape(image.shape)
+        deviations = self._tensors["deviations"].double()
+        along = (deviations * image).sum((-2, -1))
+        return torch.tensordot(along, deviations, 1) / len(deviations)
 
     def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
         if "deviations" in self._tensors:

@@ -215,6 +215,27 @@ class Posterior(ImagePosterior):
             whitened = whitened + self._whitened_nugget @ functionals.mT
         return prior + (functionals * diagonal) @ functionals.mT - whitened.mT @ whitened
 
+    def covariance_product(self, image: Image) -> Image:
+        if self.model.features.pixel_gram is not None:
+            return (self._dense @ image.double().reshape(-1)).reshape(image.shape)
+        model, image = self.model, image.double()
+        _, slope, unexplained = self._pushed
+        weights = model.jacobian.adjoint((slope * image).to(self.image))
+        latent = model.jacobian.forward(model.prior.covariance_apply(weights)).double()
+        whitened = (self._whitened @ (slope * image).reshape(-1)).double()
+        diagonal = model.nugget_variance + unexplained + self._floor
+        nugget = self._whitened_nugget
+        if model.log_nugget_variance is not None:
+            whitened = whitened + nugget @ image.reshape(-1)
+        explained = slope * (whitened @ self._whitened).reshape(image.shape)
+        if model.log_nugget_variance is not None:
+            explained = explained + (whitened @ nugget).reshape(image.shape)
+        return slope * latent + diagonal * image - explained
+
+    @property
+    def std_samples(self) -> int | None:
+        return STD_SAMPLES if self.image.numel() > MAX_EXACT_PIXELS else None
+
     def std(self) -> Image:
         return self._std
 

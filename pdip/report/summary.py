@@ -65,6 +65,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
             "left_outside": None if used is None else used.left_outside / len(used.index),
         },
         "mean_std": float(result.std.mean()),
+        "std_samples": result.posterior.std_samples,
         "restarts": [
             {
                 "stop_reason": fit.stop_reason,
