@@ -22,7 +22,7 @@ from pdip.ray.choice import choose_engine, matrix_bytes
 from pdip.ray.engine_astra_cuda import AstraCudaEngine, stack_geometry
 from pdip.ray.engine_diffct import quiet_launches, traversal
 from pdip.ray.engine_matrix import MatrixEngine
-from pdip.ray.slab import obliquity, slab_vectors
+from pdip.ray.slab import obliquity, planes_at_once, slab_vectors
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -134,10 +134,15 @@ def test_batches_are_loops_in_any_precision_and_layout(emulated, engine, name):
 def test_parallel_images_go_in_one_call_and_fan_images_one_by_one(emulated, monkeypatch):
     for name, calls in [("parallel", ["FP (4, 8, 8)", "FP (1, 8, 8)"]), ("fan", ["FP (8, 8)"] * 5)]:
         ray = ray_transform(*GEOMETRIES[name], engine="astra_cuda")
-        monkeypatch.setattr("pdip.ray.engine_astra_cuda.MAX_PLANES", 4)
+        monkeypatch.setattr("pdip.ray.slab.CALL_BYTES", 4 * 4 * 8 * 8)
         emulated.calls.clear()
         ray.forward(normal(5, 8, 8))
         assert emulated.calls == calls
+
+
+def test_planes_of_one_call_are_bounded_by_textures_and_memory():
+    views = ParallelBeam(np.arange(60.0), 560)
+    assert [planes_at_once(views, ImageGrid((n, n))) for n in (64, 512, 16384)] == [1024, 256, 1]
 
 
 @pytest.mark.parametrize("name", ["parallel", "fan"])

@@ -20,7 +20,7 @@ from torch import Tensor
 from pdip.errors import InputError
 from pdip.ray.cuda_gate import check_written, require_astra_cuda, unwritten
 from pdip.ray.engine_matrix import astra_geometry, astra_volume
-from pdip.ray.slab import MAX_PLANES, obliquity, slab_extent_mm, slab_vectors
+from pdip.ray.slab import obliquity, planes_at_once, slab_extent_mm, slab_vectors
 from pdip.ray.vectors import is_fan
 
 
@@ -80,8 +80,9 @@ class AstraCudaEngine:
         with torch.cuda.device_of(values):  # DLPack exports tensors of the current device only
             if values.is_cuda:  # ASTRA works on streams of its own and waits for them itself
                 torch.cuda.synchronize()
-            for start in range(0, len(values), MAX_PLANES):
-                part = slice(start, start + MAX_PLANES)
+            planes = planes_at_once(self.geometry, self.grid)
+            for start in range(0, len(values), planes):
+                part = slice(start, start + planes)
                 apply(self.geometry, self.grid, values[part], results[part], direction)
         check_written(results, values, self.name)
         return results.to(self.dtype)

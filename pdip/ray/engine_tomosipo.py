@@ -22,7 +22,7 @@ from torch import Tensor
 from pdip.errors import InputError
 from pdip.ray.cuda_gate import check_written, require_astra_cuda, unwritten
 from pdip.ray.engine import import_optional
-from pdip.ray.slab import MAX_PLANES, obliquity, slab_extent_mm, slab_vectors
+from pdip.ray.slab import obliquity, planes_at_once, slab_extent_mm, slab_vectors
 from pdip.ray.vectors import beam_axis, is_fan
 
 REQUIREMENT = "git+https://github.com/cicwi/tomosipo.git@v0.7.0"
@@ -118,7 +118,7 @@ class TomosipoEngine:
     def _map(self, values: Tensor, shape: tuple[int, int], way: Callable) -> Tensor:
         values = values.contiguous()
         results = unwritten((len(values), *shape), self.device)
-        planes = 1 if is_fan(self.geometry) else MAX_PLANES
+        planes = 1 if is_fan(self.geometry) else planes_at_once(self.geometry, self.grid)
         if values.is_cuda:  # ASTRA works on streams of its own and waits for them itself
             torch.cuda.synchronize(self.device)
         for start in range(0, len(values), planes):

@@ -13,6 +13,17 @@ from pdip.ray.vectors import Vectors, beam_axis, detector_axis, detector_positio
 MAX_PLANES = 1024
 """Planes in one call; the 3-D textures of every CUDA GPU hold more."""
 
+CALL_BYTES = 2**28
+"""Images or sinograms in one call. ASTRA takes textures of that size beside them; where they do not
+fit it would split the volume, which it cannot do with tensors of the GPU."""
+
+
+def planes_at_once(geometry, grid) -> int:
+    """How many images of a batch go into one volume, at least one."""
+    height, width = grid.shape
+    largest = 4 * max(height * width, geometry.num_views * geometry.num_detectors)
+    return min(MAX_PLANES, max(1, CALL_BYTES // largest))
+
 
 def lifted(vectors: Vectors) -> Vectors:
     """(views, 2) vectors of the scan as (views, 3) vectors in the mirrored plane z = 0."""
