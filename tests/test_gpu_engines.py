@@ -119,15 +119,16 @@ def test_obliquity_makes_a_wide_fan_s_backprojection_count_all_rays(emulated):
     assert obliquity(geometry)[30] == 1 and obliquity(ParallelBeam([0.0], 4)).tolist() == [1] * 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("engine", ["astra_cuda", "tomosipo"])
 @pytest.mark.parametrize("name", ["parallel shifted", "fan shifted"])
-def test_batches_are_loops_in_any_precision_and_layout(emulated, engine, name):
-    ray = ray_transform(*GEOMETRIES[name], engine=engine, dtype=torch.float64)
+def test_batches_are_loops_in_any_precision_and_layout(emulated, engine, name, dtype):
+    ray = ray_transform(*GEOMETRIES[name], engine=engine, dtype=dtype)
     for apply, shape in [(ray.forward, ray.domain_shape), (ray.adjoint, ray.range_shape)]:
-        batch = normal(*shape, 3, 2).double().movedim((-2, -1), (0, 1))
+        batch = normal(*shape, 3, 2).to(dtype).movedim((-2, -1), (0, 1))
         loop = torch.stack([torch.stack([*map(apply, row)]) for row in batch])
         assert relative(apply(batch.requires_grad_()).detach(), loop) < 1e-6
-        assert apply(batch).dtype == torch.float64
+        assert apply(batch).dtype == dtype
         assert apply(batch[:0]).shape == (0, 2, *apply(batch[0, 0]).shape)
 
 
