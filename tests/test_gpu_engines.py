@@ -132,6 +132,13 @@ def test_batches_are_loops_in_any_precision_and_layout(emulated, engine, name, d
         assert apply(batch[:0]).shape == (0, 2, *apply(batch[0, 0]).shape)
 
 
+@pytest.mark.parametrize("engine", ["astra_cuda", "tomosipo"])
+def test_engines_detach_what_they_share_through_dlpack(emulated, engine):
+    ray = ray_transform(*GEOMETRIES["parallel"], engine=engine)
+    ray.engine.forward(normal(2, *ray.domain_shape).requires_grad_())
+    ray.engine.adjoint(normal(2, *ray.range_shape).requires_grad_())
+
+
 def test_parallel_images_go_in_one_call_and_fan_images_one_by_one(emulated, monkeypatch):
     for name, calls in [("parallel", ["FP (4, 8, 8)", "FP (1, 8, 8)"]), ("fan", ["FP (8, 8)"] * 5)]:
         ray = ray_transform(*GEOMETRIES[name], engine="astra_cuda")
