@@ -114,7 +114,7 @@ class _Run:
             (views, detectors), (height, width) = ray.range_shape, ray.domain_shape
             said.append(
                 f"{views} views x {detectors} detectors to {height} x {width} pixels of "
-                f"{self.scan.grid.pixel_mm:.4g} mm, engine {ray.engine_name}"
+                f"{self.scan.grid.pixel_mm:.4g} mm; {ray.engine_reason}"
             )
         return ray
 

@@ -34,6 +34,12 @@ class EngineCase:
         truth: relative distance of the matrix to the dense truth (ASTRA's weights are float32).
         adjoint: relative adjoint mismatch; rounding of the precision the engine computes in.
         refused: names of GEOMETRIES that the engine must refuse.
+        device: where it runs; "cuda" is skipped where there is no GPU.
+        weights: of the dense truth, where it is not the projector's name.
+        transpose: distance of the adjoint of noise to the transpose's; None for ``adjoint``.
+        rounding: of a repeated or reordered computation; None for ``adjoint``.
+        single: relative distance of single to double precision.
+        package: what must be installed.
     """
 
     engine: str
@@ -41,9 +47,23 @@ class EngineCase:
     truth: float = 3e-5
     adjoint: float = 1e-12
     refused: tuple[str, ...] = ()
+    device: str = "cpu"
+    weights: str | None = None
+    transpose: float | None = None
+    rounding: float | None = None
+    single: float = 2e-6
+    package: str | None = None
 
 
 PARALLEL = tuple(name for name in GEOMETRIES if name.startswith("parallel"))
+
+PIXEL_DRIVEN: dict = {
+    "device": "cuda",
+    "weights": "joseph",
+    "adjoint": 0.15,  # on grids as small as these; tests/emulated_astra.py has up to 0.10
+    "transpose": 0.7,  # likewise, 0.48 where the detector stands in the image
+    "rounding": 1e-5,
+}
 
 ENGINES = {
     "matrix linear": EngineCase("matrix", "linear"),
@@ -51,9 +71,19 @@ ENGINES = {
     "matrix strip": EngineCase(
         "matrix", "strip", truth=2e-3, refused=("fan shifted", "fan reversed")
     ),
-    "odl": EngineCase("odl", "linear", adjoint=1e-6),
-    "diffct": EngineCase("diffct", "line", truth=1e-12),
-    "diffct linear": EngineCase("diffct", "linear", truth=1e-12, refused=PARALLEL),
+    "odl": EngineCase("odl", "linear", adjoint=1e-6, package="odl"),
+    "diffct": EngineCase("diffct", "line", truth=1e-12, package="diffct"),
+    "diffct linear": EngineCase(
+        "diffct", "linear", truth=1e-12, refused=PARALLEL, package="diffct"
+    ),
+    "matrix cuda": EngineCase("matrix", "linear", device="cuda"),
+    "diffct cuda": EngineCase(
+        "diffct", "line", truth=1e-12, device="cuda", package="diffct", single=1e-5
+    ),
+    # Texture fractions have 8 bits. A 3-D cone interpolates in one direction in each view, which is
+    # 6.5e-2 from one for each ray in "fan reversed".
+    "astra_cuda": EngineCase("astra_cuda", "linear", truth=2e-2, **PIXEL_DRIVEN),
+    "tomosipo": EngineCase("tomosipo", "linear", truth=8e-2, package="tomosipo", **PIXEL_DRIVEN),
 }
 
 

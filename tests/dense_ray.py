@@ -60,8 +60,16 @@ def strip_weights(geometry, grid, detector_mm, subrays=300):
 
 
 def dense_ray(geometry, grid, projector):
-    """A of (views * detectors, height * width) in mm, float64."""
+    """A of (views * detectors, height * width) in mm, float64.
+
+    "linear" in a fan beam means "line", as on the CPU; "joseph" is linear in both beams.
+    """
     if projector == "linear" and hasattr(geometry, "source_origin_mm"):
         projector = "line"
-    weights = {"line": line_weights, "linear": linear_weights, "strip": strip_weights}[projector]
-    return weights(geometry, grid, detector_centres_mm(geometry))
+    weights = {
+        "line": line_weights,
+        "linear": linear_weights,
+        "joseph": linear_weights,
+        "strip": strip_weights,
+    }
+    return weights[projector](geometry, grid, detector_centres_mm(geometry))

@@ -1,7 +1,9 @@
 """The one autograd rule of every engine: a linear map differentiates to itself and its adjoint.
 
 For ``y = A x`` the Jacobian-vector product is ``A dx`` and the vector-Jacobian product ``Aᵀ dy``,
-so an engine supplies the two raw maps and nothing else.
+so an engine supplies the two raw maps and nothing else. Where an engine's adjoint is only an
+approximation, such as ASTRA's CUDA backprojection B of its projection A, the pair is (A, B): the
+gradient of ``A x`` is B, the gradient of ``B y`` is A, and tangents go through the map itself.
 Source: PyTorch notes, "Extending torch.func with autograd.Function".
 """
 

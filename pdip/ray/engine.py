@@ -1,4 +1,4 @@
-"""What an engine is, the list of engines, and the choice that ``engine="auto"`` makes."""
+"""What an engine is, the list of engines, and how one is built."""
 
 import importlib
 import warnings
@@ -17,11 +17,13 @@ class Engine(Protocol):
     """Two raw linear maps between flat batches of images and sinograms.
 
     An engine knows nothing of autograd or batch axes: :class:`~pdip.ray.RayTransform` adds both.
-    Inputs are detached, on ``device``, of ``dtype``, with exactly one batch axis.
+    Inputs are on ``device``, of ``dtype``, with exactly one batch axis. ``exact_adjoint`` says
+    whether ``adjoint`` is the transpose of ``forward`` to rounding, or only an approximation.
     """
 
     name: str
     projector: str
+    exact_adjoint: bool
     device: torch.device
     dtype: torch.dtype
 
@@ -49,31 +51,12 @@ ENGINES = {
     "matrix": "pdip.ray.engine_matrix:MatrixEngine",
     "odl": "pdip.ray.engine_odl:OdlEngine",
     "diffct": "pdip.ray.engine_diffct:DiffctEngine",
+    "astra_cuda": "pdip.ray.engine_astra_cuda:AstraCudaEngine",
+    "tomosipo": "pdip.ray.engine_tomosipo:TomosipoEngine",
 }
 """Engine name -> "module:class"; a module is imported only when its engine is asked for."""
 
 PROJECTORS = ("linear", "line", "strip")
-
-
-def choose_engine(engine: str, device: torch.device) -> tuple[str, str]:
-    """The engine to build and the reason in a sentence.
-
-    Args:
-        engine: a name in :data:`ENGINES`, or "auto".
-        device: where the transform will run.
-
-    Raises:
-        InputError: the name is unknown.
-    """
-    if engine == "auto":
-        return "matrix", (
-            f"engine 'matrix' was chosen because it runs on {device.type} "
-            "and its adjoint is exact in every precision"
-        )
-    if engine not in ENGINES:
-        known = ", ".join(["auto", *ENGINES])
-        raise InputError(f"ray engine '{engine}' is unknown; expected one of: {known}")
-    return engine, f"engine '{engine}' was asked for"
 
 
 def build_engine(

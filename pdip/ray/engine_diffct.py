@@ -1,10 +1,13 @@
-"""Engine `diffct`: Siddon traversal of the optional package diffct in torch operations.
+"""Engine `diffct`: Siddon traversal of the optional package diffct.
 
 An implementation independent of ASTRA, in single and double precision on any torch device, with
-an exact adjoint and no stored matrix. Slower than the matrix engine on a CPU.
+an exact adjoint and no stored matrix: torch operations, slower than the matrix engine on a CPU, and
+diffct's own CUDA kernels for single precision on a GPU.
 """
 
 import math
+import warnings
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,6 +28,7 @@ class DiffctEngine:
     """
 
     name = "diffct"
+    exact_adjoint = True
     projector = "line"
 
     def __init__(self, geometry, grid, device: torch.device, dtype: torch.dtype) -> None:
@@ -41,8 +45,7 @@ class DiffctEngine:
             beam="fan" if is_fan(geometry) else "parallel",
             detector_spacing=scale * geometry.detector_pitch_mm,
             voxel_spacing=grid.pixel_mm,
-            backend="torch",
-            precision="float64" if dtype == torch.float64 else "float32",
+            **traversal(device, dtype),
         )
 
     @classmethod
@@ -58,15 +61,34 @@ class DiffctEngine:
 
     def forward(self, images: Tensor) -> Tensor:
         """``A x``: (batch, height, width) -> (batch, views, detectors). diffct has y upwards."""
-        return self.operator.project(images.flip(-2))
+        with quiet_launches():
+            return self.operator.project(images.flip(-2))
 
     def adjoint(self, sinograms: Tensor) -> Tensor:
         """``Aᵀ y``: (batch, views, detectors) -> (batch, height, width)."""
-        return self.operator.backproject(sinograms).flip(-2)
+        with quiet_launches():
+            return self.operator.backproject(sinograms).flip(-2)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "DiffctEngine":
         """The same projector on another device or in another precision."""
         return type(self)(self.geometry, self.grid, device, dtype)
+
+
+def traversal(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """diffct's names for how to compute: its CUDA kernels know single precision only."""
+    if dtype == torch.float64:
+        return {"backend": "torch", "precision": "float64"}
+    if device.type == "cuda":
+        return {"backend": "numba", "precision": "fast"}
+    return {"backend": "torch", "precision": "float32"}
+
+
+@contextmanager
+def quiet_launches():
+    """Numba warns of every launch that is too small to fill a GPU, as that of a small image is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Grid size .* under-utilization")
+        yield
 
 
 def detector_scale(geometry, grid) -> float:

@@ -30,6 +30,7 @@ class MatrixEngine:
     """
 
     name = "matrix"
+    exact_adjoint = True
 
     def __init__(
         self,
@@ -85,13 +86,24 @@ class MatrixEngine:
 
 def multiply(matrix: Tensor, rows: Tensor) -> Tensor:
     """``(matrix @ rowsᵀ)ᵀ``: the matrix applied to every row of a (batch, n) tensor."""
+    if len(rows) == 0:
+        return rows.new_zeros(0, matrix.shape[0])
     if len(rows) == 1:  # a matrix-vector product costs half of a one-column matrix product
         return (matrix @ rows[0])[None]
     return (matrix @ rows.T).T.contiguous()
 
 
 def csr_tensor(weights, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A scipy CSR matrix as a torch CSR tensor with 32-bit indices (the fast ones in MKL)."""
+    """A scipy CSR matrix as a torch CSR tensor with 32-bit indices (the fast ones in MKL).
+
+    Raises:
+        InputError: it has more entries than 32 bits count.
+    """
+    if weights.nnz > np.iinfo(np.int32).max:
+        raise InputError(
+            f"the system matrix has {weights.nnz} entries, expected at most "
+            f"{np.iinfo(np.int32).max}; use fewer views or pixels, or a matrix-free engine"
+        )
     weights.sort_indices()
     with warnings.catch_warnings():  # torch says once that its sparse CSR layout is in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
@@ -101,8 +113,7 @@ def csr_tensor(weights, device: torch.device, dtype: torch.dtype) -> Tensor:
             torch.from_numpy(weights.data).to(dtype),
             weights.shape,
             check_invariants=True,
-            device=device,
-        )
+        ).to(device)
 
 
 def astra_projector(geometry, projector: str) -> str:
@@ -135,16 +146,21 @@ def astra_geometry(geometry, projector: str) -> dict:
     return astra.create_proj_geom("fanflat", pitch, count, geometry.angles_rad, source, distance)
 
 
+def astra_volume(grid) -> dict:
+    """The ASTRA volume geometry, centred on the rotation axis."""
+    import astra
+
+    height, width = (size / 2 for size in grid.size_mm)
+    return astra.create_vol_geom(*grid.shape, -width, width, -height, height)
+
+
 def astra_matrix(geometry, grid, projector: str):
     """The scipy CSR matrix of one ASTRA projector, in mm; leaves no object behind in ASTRA."""
     import astra
 
-    (height, width), pixel = grid.shape, grid.pixel_mm
-    half_width, half_height = width * pixel / 2, height * pixel / 2
-    volume = astra.create_vol_geom(
-        height, width, -half_width, half_width, -half_height, half_height
+    projector_id = astra.create_projector(
+        projector, astra_geometry(geometry, projector), astra_volume(grid)
     )
-    projector_id = astra.create_projector(projector, astra_geometry(geometry, projector), volume)
     try:
         matrix_id = astra.projector.matrix(projector_id)
         try:

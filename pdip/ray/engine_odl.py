@@ -30,6 +30,7 @@ class OdlEngine:
     """
 
     name = "odl"
+    exact_adjoint = True
 
     def __init__(self, operator, view_index, columns: slice, projector, device, dtype) -> None:
         self.operator = operator

@@ -1,4 +1,4 @@
-"""The ray transform A: image (1/mm) -> sinogram of line integrals, with its exact adjoint."""
+"""The ray transform A: image (1/mm) -> sinogram of line integrals, with its adjoint."""
 
 from typing import final
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pdip.errors import InputError
 from pdip.ray.autograd import LinearMap
-from pdip.ray.engine import PROJECTORS, Engine, build_engine, choose_engine
+from pdip.ray.choice import choose_engine
+from pdip.ray.engine import PROJECTORS, Engine, build_engine
 from pdip.typing import Image, Sinogram
 
 
@@ -59,7 +60,7 @@ class RayTransform:
         return LinearMap.apply(image, self._raw_forward, self._raw_adjoint)
 
     def adjoint(self, sinogram: Sinogram) -> Image:
-        """Backprojection ``Aᵀ y``, with ``<A x, y> = <x, Aᵀ y>``.
+        """Backprojection ``Aᵀ y``, with ``<A x, y> = <x, Aᵀ y>`` to :func:`adjoint_mismatch`.
 
         Args:
             sinogram: (*batch, views, detectors).
@@ -95,7 +96,7 @@ class RayTransform:
         Raises:
             InputError: the dtype is neither of the two, or the engine cannot run there.
         """
-        device = self.device if device is None else torch.device(device)
+        device = self.device if device is None else placed(device)
         dtype = self.dtype if dtype is None else checked_dtype(dtype)
         return RayTransform(
             self.geometry, self.grid, self.engine.to(device, dtype), self.engine_reason
@@ -170,35 +171,43 @@ def ray_transform(
     Args:
         geometry: ``ParallelBeam`` or ``FanBeam`` of :mod:`pdip.scan`.
         grid: ``ImageGrid`` centred on the rotation axis; row 0 has the largest y.
-        engine: "matrix" (sparse matrix of ASTRA, exact adjoint), "odl" or "diffct" (optional
-            packages, as independent checks), or "auto": the best available one, with the reason
-            in ``ray.engine_reason``.
+        engine: "matrix" (sparse matrix of ASTRA, exact adjoint, any device), "astra_cuda" (ASTRA's
+            GPU projectors, no matrix, approximate adjoint), "diffct" (optional, exact adjoint),
+            "odl" (optional, an independent check), "tomosipo" (optional, GPU), or "auto": the best
+            one here, with the reason and any adjoint mismatch in ``ray.engine_reason``.
         projector: how a ray weighs pixels: "linear" interpolation between pixel centres, "line"
             intersection length, or "strip" area of overlap over the detector pitch. In a fan beam
             "linear" means "line", as no linear CPU projector exists there; ``ray.engine_reason``
-            says so. Engine "diffct" knows "line", engine "odl" ODL's default ("linear").
+            says so. Engine "diffct" knows "line", engine "odl" ODL's default ("linear"), engines
+            "astra_cuda" and "tomosipo" know "linear", which they have in both beams.
         device: where tensors live.
         dtype: torch.float32 or torch.float64.
 
     Raises:
-        InputError: unknown engine, projector or dtype, or an engine that is not installed.
+        InputError: unknown engine, projector or dtype, or an engine that cannot be used here.
     """
     if projector not in PROJECTORS:
         raise InputError(
             f"ray projector '{projector}' is unknown; expected one of: {', '.join(PROJECTORS)}"
         )
-    device, dtype = torch.device(device), checked_dtype(dtype)
-    name, reason = choose_engine(engine, device)
-    built = build_engine(name, geometry, grid, projector=projector, device=device, dtype=dtype)
+    device, dtype = placed(device), checked_dtype(dtype)
+    keywords = {"projector": projector, "device": device, "dtype": dtype}
+    name, reason = choose_engine(engine, geometry, grid, **keywords)
+    built = build_engine(name, geometry, grid, **keywords)
     if built.projector != projector:
         reason += f"; projector '{projector}' is {built.projector} here"
-    return RayTransform(geometry, grid, built, reason)
+    ray = RayTransform(geometry, grid, built, reason)
+    if not built.exact_adjoint:
+        mismatch = adjoint_mismatch(ray, torch.Generator(device).manual_seed(0))
+        ray.engine_reason += f"; forward and back projection are adjoint to {mismatch:.0e}"
+    return ray
 
 
 def adjoint_mismatch(ray: RayTransform, generator: torch.Generator) -> float:
     """The dot test: ``|<A x, y> - <x, Aᵀ y>| / (|A x| |y|)`` for Gaussian x and y, in float64 sums.
 
-    Rounding size (1e-16 in float64, 1e-7 in float32) says that the adjoint is exact.
+    Rounding size (1e-16 in float64, 1e-7 in float32) says that the adjoint is exact. The engines
+    "astra_cuda" and "tomosipo" are not exact: they project along rays and backproject to pixels.
 
     Args:
         ray: the transform to test.
@@ -214,6 +223,14 @@ def adjoint_mismatch(ray: RayTransform, generator: torch.Generator) -> float:
     image, sinogram = image.double(), sinogram.double()
     difference = (projected * sinogram).sum() - (image * backprojected).sum()
     return float(difference.abs() / (projected.norm() * sinogram.norm()))
+
+
+def placed(device: torch.device | str) -> torch.device:
+    """The device that tensors report: "cuda" is the present GPU, such as "cuda:0"."""
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return place
 
 
 def checked_dtype(dtype: torch.dtype) -> torch.dtype:
