@@ -45,6 +45,10 @@ class Data:
         keep = ~held_out.reshape(-1).to(self.index.device)[self.index]
         return replace(self, index=self.index[keep], weights=self.weights[keep])
 
+    def double(self, ray) -> Data:
+        """The same data for a ray transform in double precision."""
+        return replace(self, ray=ray, sinogram=self.sinogram.double())
+
     @property
     def num_rays(self) -> int:
         return len(self.index)

@@ -50,6 +50,18 @@ class Features:
         return replace(self, slope=slope)
 
     @cached_property
+    def double(self) -> Features:
+        """The same in double precision, without what is stored of the pixels."""
+        return Features(
+            jacobian=self.jacobian.double(),
+            ray=self.ray.to(dtype=torch.float64),
+            prior=self.prior,
+            image=self.image.double(),
+            slope=self.slope.double(),
+            pixel_gram=None,
+        )
+
+    @cached_property
     def params_sinogram(self) -> Sinogram:
         """``A S J_h θ*``."""
         return self.ray.forward(self.slope * self.params_image)

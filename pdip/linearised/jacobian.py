@@ -1,6 +1,9 @@
 """The Jacobian of the fitted network as a linear map from parameters to images."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cached_property
 from math import prod
 
@@ -85,6 +88,16 @@ class Jacobian:
             return self.flatten(pull(u)[0])
 
         return self._in_chunks(pull_flat, image, 2, self.domain_shape)
+
+    def double(self) -> Jacobian:
+        """The same in double precision."""
+        return Jacobian(
+            deepcopy(self.network).double(),
+            self.network_input.double(),
+            {name: value.double() for name, value in self.params.items()},
+            self.names,
+            memory_budget_bytes=self.memory_budget_bytes,
+        )
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Params:
         return torch.cat([tensors[name].reshape(-1) for name in self.names])

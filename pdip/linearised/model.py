@@ -98,6 +98,18 @@ class LinearGaussianModel:
         measurement = Measurement(self.features, self.ray, compression)
         return replace(self, measurement=measurement)
 
+    def double(self) -> LinearGaussianModel:
+        """The same model with its network passes in double precision."""
+        exact = self.features.double
+        return replace(
+            self,
+            jacobian=exact.jacobian,
+            ray=exact.ray,
+            image=exact.image,
+            slope=exact.slope,
+            features=exact,
+        )
+
     def signal_covariance(self) -> Tensor:
         """``B (S J_h Σ J_hᵀ S + τ² I) Bᵀ`` assembled from the Gram bases: (rows, rows) float64.
 
