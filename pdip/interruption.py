@@ -1,0 +1,27 @@
+"""SIGTERM, as schedulers and torchrun send it, ends a run as Ctrl-C does: in a sentence."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pdip.ranks import count
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within, the first SIGTERM raises KeyboardInterrupt, and another one is too late to matter."""
+    if threading.current_thread() is not threading.main_thread():  # may not handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number, frame) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    several = ", as all processes of a run are when one of them has died" if count() > 1 else ""
+    raise KeyboardInterrupt(f"stopped from outside (SIGTERM){several}")
