@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stoppable(), together():
             return answered(list(sys.argv[1:] if arguments is None else arguments))
-    except LostRank as error:
-        return failed(f"{error}; nothing was begun.", 1)
+    except (KeyboardInterrupt, LostRank) as reason:  # while the processes meet or part
+        return failed(f"{reason or 'interrupted'}.", 1)
 
 
 def answered(arguments: list[str]) -> int:

@@ -202,8 +202,8 @@ def cores() -> int:
 
 
 def _share(items: Sequence, number: int) -> Sequence:
-    size = count()
-    return items[len(items) * number // size : len(items) * (number + 1) // size]
+    first, last = (-(-len(items) * n // count()) for n in (number, number + 1))
+    return items[first:last]
 
 
 def _heard(value, source: int):

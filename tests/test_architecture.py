@@ -27,7 +27,7 @@ OPTIONAL = {
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip
-WRITERS = {"run_directory.py", "stages.py", "cli.py"}
+WRITERS = {"run_directory.py", "stages.py", "cli.py", "ranks.py"}  # ranks: into memory
 
 
 def modules() -> list[Path]:
