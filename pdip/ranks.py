@@ -206,15 +206,21 @@ def _share(items: Sequence, number: int) -> Sequence:
     return items[first:last]
 
 
+def _objects() -> dist.ProcessGroup:
+    team = _team.get()
+    assert team is not None, "only several ranks exchange anything"
+    return team.objects
+
+
 def _heard(value, source: int):
     """The value of the rank ``source``, on every rank."""
-    message = [None]
+    message = [b""]
     if rank() == source:
         packed = io.BytesIO()
         torch.save(value, packed)
         message = [packed.getvalue()]
     with _answering():
-        dist.broadcast_object_list(message, src=source, group=_team.get().objects)
+        dist.broadcast_object_list(message, src=source, group=_objects())
     if rank() == source:
         return value
     return torch.load(io.BytesIO(message[0]), map_location=_here, weights_only=False)
@@ -229,7 +235,7 @@ def _check_same(shape) -> None:
     own = torch.tensor([shape[0], shape[1:].numel()])
     all_shapes = [torch.empty_like(own) for _ in range(count())]
     with _answering():
-        dist.all_gather(all_shapes, own, group=_team.get().objects)
+        dist.all_gather(all_shapes, own, group=_objects())
     if not all(torch.equal(own, other) for other in all_shapes):
         raise ComputationError(
             "the processes of this run came to different numbers and cannot go on together; use "
