@@ -46,7 +46,7 @@ class DirectoryCheckpoints:
 
     def load_fit(self, name: str, ray) -> tuple[DIPFit, StageCost] | None:
         """The fit that was kept, in the precision and on the device of ``ray``, or None."""
-        if not (self.directory.path / f"{name}.safetensors").exists():
+        if not self.directory.holds(f"{name}.safetensors"):
             return None
         tensors, record = self.directory.read_tensors(f"{name}.safetensors")
         place = {"dtype": ray.dtype, "device": ray.device}
@@ -97,7 +97,7 @@ class DirectoryCheckpoints:
 
     def load_evidence(self, models) -> tuple[tuple[EvidenceFit, ...], StageCost] | None:
         """The models at the hyperparameters that were kept, or None."""
-        if not (self.directory.path / "evidence.safetensors").exists():
+        if not self.directory.holds("evidence.safetensors"):
             return None
         tensors, record = self.directory.read_tensors("evidence.safetensors")
         fits = []

@@ -22,14 +22,17 @@ from pdip.config import (
 )
 from pdip.device import checked_device
 from pdip.errors import ComputationError, InputError
+from pdip.interruption import stoppable
 from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
+from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask
 from pdip.report import draw_overview, summary
 from pdip.result import Result
 from pdip.run_directory import OVERVIEW, POSTERIOR, SUMMARY, RunDirectory
 from pdip.scan import Scan, read_ground_truth, read_scan
 from pdip.settings import Settings, nearest
+from pdip.stages import Observer
 from pdip.terminal import Terminal
 from pdip.typing import Image
 
@@ -38,7 +41,7 @@ TRACEBACK = "PDIP_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; never raises.
+    """Run one command, with the other processes if torchrun started several; never raises.
 
     Args:
         arguments: the command line after the program's name; None for the process's own.
@@ -46,7 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with stoppable(), together():
+            return answered(list(sys.argv[1:] if arguments is None else arguments))
+    except (KeyboardInterrupt, LostRank) as reason:  # while the processes meet or part
+        return failed(f"{reason or 'interrupted'}.", 1)
+
+
+def answered(arguments: list[str]) -> int:
+    """The exit code of one command; whatever it raises becomes a sentence."""
     try:
         command = parsed(arguments)
         return command.run(command)
@@ -56,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(error, 2)
     except ComputationError as error:
         return failed(error, 1)
-    except KeyboardInterrupt:
-        return failed("interrupted; nothing was kept.", 1)
+    except KeyboardInterrupt as reason:
+        return failed(f"{reason or 'interrupted'}; nothing was kept.", 1)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -74,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def failed(sentence, code: int) -> int:
-    """Print the sentence on one line of stderr and return the exit code."""
+    """Print the sentence on one line of stderr, once for all ranks, and return the exit code."""
+    if not speaks():
+        return code
     if os.environ.get(TRACEBACK) and sys.exc_info()[0] is not None:
         traceback.print_exc()
     print(f"pdip: {' '.join(str(sentence).split())}", file=sys.stderr, flush=True)
@@ -150,7 +163,7 @@ def run_reconstruct(command: argparse.Namespace) -> int:
         overwrite=command.overwrite,
     )
     source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
-    terminal = Terminal()
+    terminal = Terminal() if rank() == 0 else Observer()
     try:
         with quiet_libraries():
             result = reconstruct(
@@ -160,11 +173,11 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     except InputError:
         directory.forget()
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(
-            f"interrupted; finished stages are kept, go on with the same command and --resume "
-            f"(folder {directory.path}).",
+            f"{reason or 'interrupted'}; finished stages are kept, go on with the same command "
+            f"and --resume (folder {directory.path}).",
             1,
         )
     finally:
@@ -193,7 +206,7 @@ def write_result(
     scan: Scan,
     truth: Image | None,
     source: Mapping[str, str | None],
-    terminal: Terminal,
+    terminal: Observer,
 ) -> None:
     """Write all files of a finished run, ``summary.json`` last."""
     terminal.started("files")
@@ -201,8 +214,12 @@ def write_result(
     directory.write_array("std.npy", result.std)
     directory.write_array("posterior_mean.npy", result.mean)
     directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
-    figure = draw_overview(result.image, result.std, truth, scan.grid)
-    directory.write(OVERVIEW, lambda stream: figure.savefig(stream, format="png", dpi=150))
+    directory.write(
+        OVERVIEW,
+        lambda stream: draw_overview(result.image, result.std, truth, scan.grid).savefig(
+            stream, format="png", dpi=150
+        ),
+    )
     numbers = summary(result, truth, source)
     directory.write_json(SUMMARY, numbers)
     if truth is not None:

@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from pdip.errors import InputError
+from pdip.ranks import by_first, rank
 from pdip.scan import Scan
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
@@ -34,7 +35,8 @@ class RunDirectory:
     """One run's folder. The only place where pdip writes files.
 
     A folder that already holds a run is taken only to go on with it (``resume``) or to replace
-    it (``overwrite``); other people's files in it are left alone either way.
+    it (``overwrite``); other people's files in it are left alone either way. Of several ranks the
+    first alone reads and writes: the others are told what it read, and write nothing.
 
     Args:
         path: the folder; made, with its parents, by :meth:`begin`.
@@ -43,6 +45,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    @by_first
     def begin(
         self,
         scan: Scan,
@@ -86,6 +89,8 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
+        if rank() > 0:
+            return
         if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
             return
         for name in (SETTINGS, INPUT):
@@ -140,6 +145,8 @@ class RunDirectory:
 
     def write(self, name: str, fill: Callable) -> None:
         """Write a file whole or not at all: beside its place first, then moved there."""
+        if rank() > 0:
+            return
         unfinished = self.path / f".{name}.{os.getpid()}.unfinished"
         try:
             with unfinished.open("wb") as stream:
@@ -150,6 +157,12 @@ class RunDirectory:
         finally:
             unfinished.unlink(missing_ok=True)
 
+    @by_first
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return (self.path / name).exists()
+
+    @by_first
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
         """Tensors and record of a file that :meth:`write_tensors` wrote.
 

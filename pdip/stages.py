@@ -50,6 +50,9 @@ class Observer:
     def assumed(self, sentence: str) -> None:
         """Something was assumed for the user."""
 
+    def close(self) -> None:
+        """The run has ended, well or not."""
+
 
 class StageClock:
     """Times the stages of one run and passes on what they say, each assumption once."""

@@ -8,13 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pdip"
 
 LEVELS = (
-    ("errors", "typing", "threads"),
+    ("errors", "typing", "threads", "ranks"),
     ("scan", "ray", "solvers"),
     ("dip", "linearised"),
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
-    ("stages", "settings", "device", "region", "result", "run_directory", "checkpoints",
-     "plan", "pipeline"),
+    ("stages", "settings", "device", "interruption", "region", "result", "run_directory",
+     "checkpoints", "plan", "pipeline"),
     ("config", "terminal", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -27,7 +27,7 @@ OPTIONAL = {
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip
-WRITERS = {"run_directory.py", "stages.py", "cli.py"}
+WRITERS = {"run_directory.py", "stages.py", "cli.py", "ranks.py"}  # ranks: into memory
 
 
 def modules() -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from pdip.dip.start import SMALL_PIXELS, DataTerm, Start
 from pdip.dip.total_variation import total_variation
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError
+from pdip.ranks import gather, share
 from pdip.typing import Image
 
 GROWTH_STEPS = 500  # the learning rate grows by its first value every so many steps
@@ -111,42 +112,54 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
 
     On a GPU those of one start in one batch, on a CPU a thread for each: there the batched
     convolutions of several small networks take twice as long as one by one on one core each.
+    Each rank trains its share of these jobs.
     """
-    ray, cores = training.data.ray, torch.get_num_threads()
-    small = math.prod(ray.domain_shape) <= SMALL_PIXELS
     numbers = range(len(networks))
-    if ray.device.type == "cpu":
+    if training.data.ray.device.type == "cpu":
         jobs = [[number] for number in numbers]
     else:
         of_starts = ([n for n in numbers if starts[n] is start] for start in training.starts)
         jobs = [job for job in of_starts if job]
     jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
-    workers = min(cores, len(jobs)) if ray.device.type == "cpu" else 1
+
+    def train(job: int, progress) -> list[Trained | None] | None:
+        own = replace(training, progress=progress)
+        of_job = [networks[number] for number in jobs[job]]
+        return train_side_by_side(own, starts[jobs[job][0]], of_job, slower)
+
+    fits = gather(_in_threads(train, share(range(len(jobs))), training))
+    if any(of_job is None for of_job in fits):
+        return None
+    found: list[Trained | None] = [None] * len(networks)
+    for job, of_job in zip(jobs, fits, strict=True):
+        for number, fit in zip(job, of_job, strict=True):
+            found[number] = fit
+    return found
+
+
+def _in_threads(train: Callable, jobs: Sequence[int], training: Training) -> list:
+    """``train(job, progress)`` of every job; None alone as soon as one of them is None."""
+    ray, cores = training.data.ray, torch.get_num_threads()
+    small = math.prod(ray.domain_shape) <= SMALL_PIXELS
+    workers = max(1, min(cores, len(jobs))) if ray.device.type == "cpu" else 1
     progress = _MeanProgress(training.progress, len(jobs))
 
-    def train(job: int) -> list[Trained | None] | None:
+    def fit(place: int) -> list[Trained | None] | None:
         torch.set_num_threads(1 if small else cores // workers)
-        own = replace(training, progress=partial(progress, job))
-        of_job = [networks[number] for number in jobs[job]]
-        fits = train_side_by_side(own, starts[jobs[job][0]], of_job, slower)
-        progress.steps[job] = training.max_steps
-        return fits
+        found = train(jobs[place], partial(progress, place))
+        progress.steps[place] = training.max_steps
+        return found
 
-    found: list[Trained | None] = [None] * len(networks)
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(train, job) for job in range(len(jobs))]
+        futures = [pool.submit(fit, place) for place in range(len(jobs))]
         try:
-            for future in as_completed(futures):
-                fits = future.result()
-                if fits is None:
-                    return None
-                for number, fit in zip(jobs[futures.index(future)], fits, strict=True):
-                    found[number] = fit
+            if any(future.result() is None for future in as_completed(futures)):
+                return [None]
         finally:
             progress.cancelled = True
             pool.shutdown(wait=False, cancel_futures=True)
             torch.set_num_threads(cores)
-    return found
+    return [future.result() for future in futures]
 
 
 class _MeanProgress:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
+from pdip.ranks import mapped
 from pdip.typing import Image, Params
 
 MEMORY_BUDGET_BYTES = 1_000_000_000
+MOST_AT_ONCE = {"cpu": 16, "cuda": 256}  # more only fill the caches of a CPU, and keep ranks idle
 ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, measured on the U-Nets
 
 
@@ -23,7 +25,8 @@ class Jacobian:
     Multiplied by :attr:`slope`, the derivative of the activation, it is that of the image.
 
     ``forward`` is one Jacobian-vector product (JVP), ``adjoint`` one vector-Jacobian product
-    (VJP); both take any leading batch axes and work in chunks that fit ``memory_budget_bytes``.
+    (VJP); both take any leading batch axes and work in chunks that fit ``memory_budget_bytes``,
+    of which every rank of a run with several processes computes a share (:mod:`pdip.ranks`).
 
     Args:
         network: a network with ``body(z)`` and ``image(h)``, ``f = image ∘ body``.
@@ -118,7 +121,8 @@ class Jacobian:
         channels = max((shape[0] for shape in self.shapes), default=1)
         activations = ACTIVATIONS_PER_PIXEL_CHANNEL * channels * self.network_input.numel()
         bytes_per_vector = (activations + 2 * self.domain_shape[0]) * self.vector.element_size()
-        return max(1, min(256, self.memory_budget_bytes // bytes_per_vector))
+        most = MOST_AT_ONCE[self.network_input.device.type]
+        return max(1, min(most, self.memory_budget_bytes // bytes_per_vector))
 
     def _point(self) -> dict[str, Tensor]:
         return {name: self.params[name] for name in self.names}
@@ -133,5 +137,5 @@ class Jacobian:
         if len(flat) == 0:
             return flat.new_zeros(*leading, *core_shape)
         with torch.no_grad():
-            out = vmap(function, chunk_size=self.chunk_size)(flat)
+            out = mapped(vmap(function), flat.split(self.chunk_size), core_shape)
         return out.reshape(*leading, *core_shape)
