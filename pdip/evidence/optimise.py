@@ -14,6 +14,8 @@ from pdip.errors import ComputationError
 from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
 from pdip.evidence.tv_predcp import TVPredCP
+from pdip.keeper import Keeper, exact
+from pdip.linearised.choice import choice_of, with_choice
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Cholesky, Projected, Solver
 from pdip.typing import Scalar
@@ -21,6 +23,7 @@ from pdip.typing import Scalar
 BOUNDS = {"log_variance": (-16.0, 6.0), "log_lengthscale": (-2.5, 4.0)}
 DEFAULT_HYPERPRIOR = TVPredCP()
 OTHER_BOUNDS = (-30.0, 15.0)
+NUMBERS = ("log_evidence", "converged", "gradient_norm", "num_evaluations")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class EvidenceFit:
     gradient_norm: float
     num_evaluations: int
     history: dict[str, list]
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it but the fit that the model was linearised around, by name."""
+        found = {name: getattr(self, name) for name in NUMBERS} | self.history
+        return choice_of(self.model) | {name: exact(value) for name, value in found.items()}
+
+    @classmethod
+    def of(cls, model: LinearGaussianModel, state: dict[str, Tensor]) -> EvidenceFit:
+        """What :meth:`state` was of, given a model around the same fit."""
+        numbers = {name: state[name].tolist() for name in NUMBERS}
+        history = {"objective": state["objective"].tolist()}
+        return cls(model=with_choice(model, state), history=history, **numbers)
 
 
 def log_evidence(
@@ -74,6 +89,7 @@ def optimise_evidence(
     gradient_tolerance: float = 0.1,
     max_evaluations: int = 300,
     progress: Callable[[int, int, str], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> EvidenceFit:
     """Maximise ``log p(y | φ) + log p(φ)`` over the log hyperparameters by L-BFGS-B.
 
@@ -89,6 +105,7 @@ def optimise_evidence(
         gradient_tolerance: of the largest projected gradient component, nats.
         max_evaluations: of value and gradient, in each round.
         progress: called as ``progress(evaluation, max_evaluations, text)``.
+        keeper: keeps every finished round, and what it holds is not computed again.
 
     Raises:
         ComputationError: no hyperparameters with a positive definite K were found.
@@ -101,9 +118,18 @@ def optimise_evidence(
     compressed = model.measurement.compression is not None
     rounds = 1 if compressed else solver.rounds
     history: list[float] = []
-    for _ in range(rounds):
+    keeper = keeper or Keeper()
+    for number in range(rounds):
+        place = keeper.within(f"round {number}")
+        kept = place.recall()
+        if kept is not None:
+            model, history = with_choice(model, kept), kept["history"].tolist()
+            converged, gradient_norm = kept["converged"].tolist(), kept["gradient_norm"].tolist()
+            continue
         model = data.observed(model, solver, *objective.groups(data))
         model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
+        found = {"history": history, "converged": converged, "gradient_norm": gradient_norm}
+        place.keep(choice_of(model) | {name: exact(value) for name, value in found.items()})
     with torch.no_grad():
         value = float(objective.log_evidence(model, data, solver))
     return EvidenceFit(
