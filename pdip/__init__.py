@@ -4,6 +4,7 @@
 
 from pdip import threads as threads
 from pdip.errors import ComputationError, InputError
+from pdip.device import deterministic
 from pdip.scan import (
     FanBeam,
     ImageGrid,
@@ -38,6 +39,7 @@ from pdip.pipeline import reconstruct
 __all__ = [
     "InputError",
     "ComputationError",
+    "deterministic",
     "ParallelBeam",
     "FanBeam",
     "ImageGrid",

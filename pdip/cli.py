@@ -20,8 +20,8 @@ from pdip.config import (
     resolved_scan,
     settings_of,
 )
-from pdip.device import checked_device
-from pdip.errors import ComputationError, InputError
+from pdip.device import checked_device, deterministic
+from pdip.errors import ComputationError, InputError, OutputError
 from pdip.interruption import stoppable
 from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
@@ -60,11 +60,18 @@ def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
     try:
         command = parsed(arguments)
-        return command.run(command)
+        with deterministic() if command.deterministic else contextlib.nullcontext():
+            return command.run(command)
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
     except InputError as error:
         return failed(error, 2)
+    except OutputError as error:
+        return failed(
+            f"{error}; make room or see to its rights, then the same command with --resume goes on "
+            "without computing anew what the folder holds.",
+            1,
+        )
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
@@ -133,13 +140,17 @@ def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --out")
     again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument(
+        "--deterministic", action="store_true",
+        help="the same bits in every run on one GPU; on a CPU they are the same without",
+    )  # fmt: skip
     add_setting_options(parser)
     return list(parser._option_string_actions)
 
 
 def add_roi(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of ``pdip roi`` and return their names."""
-    parser.set_defaults(run=run_roi)
+    parser.set_defaults(run=run_roi, deterministic=False)
     parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
     region = parser.add_mutually_exclusive_group(required=True)
     region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
@@ -167,17 +178,21 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     try:
         with quiet_libraries():
             result = reconstruct(
-                scan, settings, observer=terminal, checkpoints=DirectoryCheckpoints(directory)
+                scan,
+                settings,
+                observer=terminal,
+                checkpoints=DirectoryCheckpoints(directory, terminal.warned),
             )
             write_result(directory, result, scan, truth, source, terminal)
+        directory.finish()
     except InputError:
         directory.forget()
         raise
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(
-            f"{reason or 'interrupted'}; finished stages are kept, go on with the same command "
-            f"and --resume (folder {directory.path}).",
+            f"{reason or 'interrupted'}; what was computed is kept but for the last seconds, go on "
+            f"with the same command and --resume (folder {directory.path}).",
             1,
         )
     finally:

@@ -14,3 +14,10 @@ class ComputationError(RuntimeError):
     Raised for fits that died, solves that did not converge, covariances that are not positive
     definite. A number that did not converge is never returned in its place.
     """
+
+
+class OutputError(ComputationError):
+    """A file of the run cannot be written (exit code 1): no room, or no right to.
+
+    The message says which and why; what can be done depends on who catches it.
+    """

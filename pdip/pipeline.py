@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 
+from pdip.checkpoints import Checkpoints
 from pdip.device import checked_device
 from pdip.dip import DIPFit, fit_dip
 from pdip.errors import ComputationError
 from pdip.evidence import EvidenceFit, optimise_evidence
+from pdip.keeper import exact
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
+from pdip.linearised.choice import choice_of, name_of, with_choice
 from pdip.plan import Plan, plan
 from pdip.posterior import Mixture, Posterior, relinearise
 from pdip.posterior.image_posterior import ImagePosterior
@@ -22,20 +24,11 @@ from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
 from pdip.settings import Settings, chosen
 from pdip.solvers import Solver
-from pdip.stages import Observer, StageClock, StageCost
+from pdip.stages import Observer, StageClock
 from pdip.typing import Image
 
 HELD_OUT_FRACTION = 0.15
 """Share of the rays that the objective ``conditional`` withholds from a fit of its own."""
-
-
-class Checkpoints(Protocol):
-    """Where finished stages are kept; each ``load`` returns None where there is nothing."""
-
-    def save_fit(self, name: str, fit: DIPFit, cost: StageCost) -> None: ...
-    def load_fit(self, name: str, ray: RayTransform) -> tuple[DIPFit, StageCost] | None: ...
-    def save_evidence(self, fits: tuple[EvidenceFit, ...], cost: StageCost) -> None: ...
-    def load_evidence(self, models) -> tuple[tuple[EvidenceFit, ...], StageCost] | None: ...
 
 
 def reconstruct(
@@ -52,7 +45,7 @@ def reconstruct(
         settings: keywords of the stages that differ from their defaults, as :class:`Settings` or
             as ``{section: {key: value}}``; None for none.
         observer: is told about progress, results and assumptions; None for silence.
-        checkpoints: where finished stages are kept and found again; None for nowhere.
+        checkpoints: where stages are kept and found again, finished or not; None for nowhere.
 
     Returns:
         the reconstruction, its std, and the records of all stages.
@@ -73,7 +66,7 @@ def reconstruct(
     """
     if not isinstance(settings, Settings):
         settings = Settings.of(settings or {})
-    run = _Run(scan, settings, StageClock(observer or Observer()), checkpoints or _Nowhere())
+    run = _Run(scan, settings, StageClock(observer or Observer()), checkpoints or Checkpoints())
     return run.result()
 
 
@@ -87,7 +80,11 @@ class _Run:
     checkpoints: Checkpoints
 
     def result(self) -> Result:
+        # MKL may choose fewer threads until it is told how many, as every fit does: a run that
+        # reads its fit back must not differ from one that computes it.
+        torch.set_num_threads(torch.get_num_threads())
         self.clock.assume(self.scan.assumptions)
+        self.clock.assume(self.checkpoints.assumptions)
         ray = self._ray()
         fit = self._fit("fit", self.scan, ray)
         models = self._models(fit, ray)
@@ -132,6 +129,7 @@ class _Run:
                 ray,
                 dict(self.settings.network),
                 progress=self.clock.observer.progress,
+                keeper=self.checkpoints.keeper(name),
                 **self.settings.dip,
             )
             said.append(fit.stop_reason)
@@ -158,12 +156,19 @@ class _Run:
         if saved is not None:
             fits, cost = saved
             self.clock.skipped("evidence", cost, f"read back; {evidence_sentence(fits)}")
-            return fits
-        if self.settings.evidence.get("objective") == "conditional":
+        elif self.settings.evidence.get("objective") == "conditional":
             fits = self._conditional_evidence(models, ray, solver)
         else:
             fits = self._optimised(models, self.scan, solver, fit.tv_weight)
-        self.checkpoints.save_evidence(fits, self.clock.costs["evidence"])
+        if saved is None:
+            self.checkpoints.save_evidence(fits, self.clock.costs["evidence"])
+        self.clock.assume(
+            f"the search for hyperparameters of restart {number} ended after "
+            f"{found.num_evaluations} evaluations before it converged (gradient "
+            f"{found.gradient_norm:.2g} nats)"
+            for number, found in enumerate(fits, 1)
+            if not found.converged
+        )
         return fits
 
     def _optimised(
@@ -178,22 +183,27 @@ class _Run:
             fits = []
             for before, model in enumerate(models):
                 part = self._part(before, len(models))
-                found = optimise_evidence(model, self.scan, progress=part, **keywords)
-                again = relinearise(found.model, seen, solver)
-                if again is not found.model:
-                    first = found.num_evaluations
-                    found = optimise_evidence(again, self.scan, progress=part, **keywords)
-                    found = replace(found, num_evaluations=first + found.num_evaluations)
-                fits.append(found)
+                fits.append(self._search(model, seen, {"progress": part, **keywords}))
             said.append(evidence_sentence(fits))
-        self.clock.assume(
-            f"the search for hyperparameters of restart {number} ended after "
-            f"{found.num_evaluations} evaluations before it converged (gradient "
-            f"{found.gradient_norm:.2g} nats)"
-            for number, found in enumerate(fits, 1)
-            if not found.converged
-        )
         return tuple(fits)
+
+    def _search(self, model, seen, keywords) -> EvidenceFit:
+        """One model at its best hyperparameters, chosen again once its slopes are known."""
+        keeper = self.checkpoints.keeper("evidence").within(name_of(model))
+        kept = keeper.recall()
+        if kept is None:
+            place = keeper.within("first")
+            found = optimise_evidence(model, self.scan, keeper=place, **keywords)
+            again = relinearise(found.model, seen, keywords["solver"])
+            if again is found.model:
+                return found
+            evaluations = found.num_evaluations
+            keeper.keep(choice_of(again) | {"evaluations": exact(evaluations)})
+        else:
+            again, evaluations = with_choice(model, kept), kept["evaluations"].tolist()
+        place = keeper.within("again")
+        found = optimise_evidence(again, self.scan, keeper=place, **keywords)
+        return replace(found, num_evaluations=evaluations + found.num_evaluations)
 
     def _conditional_evidence(self, models, ray, solver) -> tuple[EvidenceFit, ...]:
         """Hyperparameters chosen on rays that a fit of its own did not see, for ``models``."""
@@ -277,22 +287,6 @@ class _Run:
             self.clock.observer.progress(before * total + step, parts * total, text)
 
         return progress
-
-
-class _Nowhere:
-    """Checkpoints that keep nothing."""
-
-    def save_fit(self, name, fit, cost):
-        pass
-
-    def load_fit(self, name, ray):
-        return None
-
-    def save_evidence(self, fits, cost):
-        pass
-
-    def load_evidence(self, models):
-        return None
 
 
 def withheld_rays(scan: Scan, seed: int) -> torch.Tensor:

@@ -1,22 +1,21 @@
-"""A run's folder: every file is written whole or not at all, and finished stages are kept."""
+"""A run's folder: every file is written whole or not at all, and what was computed is kept."""
 
-import hashlib
+import contextlib
+import io
 import json
-import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
-import torch
 import yaml
 from torch import Tensor
 
-from pdip.errors import InputError
+from pdip.errors import InputError, OutputError
 from pdip.ranks import by_first, rank
+from pdip.run_identity import differences, fingerprint, rounding, surroundings
 from pdip.scan import Scan
+from pdip.tensor_file import packed, strict, unpacked
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
@@ -24,11 +23,16 @@ SETTINGS, INPUT = "settings.yaml", "input.json"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
 )  # fmt: skip
-FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, SETTINGS, INPUT, *CHECKPOINTS)
-"""All that a run ever writes; nothing else in the folder is touched."""
+FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, *CHECKPOINTS, SETTINGS, INPUT)
+"""All that a finished run leaves; nothing else in the folder is touched but :data:`UNFINISHED`.
 
-ANYWHERE = {("ray", "device")}
-"""Settings in which a resumed run may differ from the first part."""
+In the order in which they are removed: what says whose files these are goes last.
+"""
+
+UNFINISHED = "unfinished"
+"""Folder inside the run's that holds the states of unfinished stages until the run is done."""
+
+MADE_WITH = "made with"
 
 
 class RunDirectory:
@@ -40,10 +44,14 @@ class RunDirectory:
 
     Args:
         path: the folder; made, with its parents, by :meth:`begin`.
+
+    Attributes:
+        assumptions: what is assumed by going on with the run in the folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.assumptions: tuple[str, ...] = ()
 
     @by_first
     def begin(
@@ -73,19 +81,22 @@ class RunDirectory:
                 f"{self.path} already holds a run ({present[0]}); go on with it (--resume), "
                 "replace it (--overwrite) or name another folder (--out)."
             )
-        found = fingerprint(scan)
-        if present and not overwrite:
-            self._check_same(found, settings)
+        found, parts = fingerprint(scan), [surroundings(settings)]
+        if present and present != [SETTINGS] and not overwrite:  # else nothing was computed yet
+            before = self._earlier_parts(found, settings)
+            parts = before if before[-1:] == parts else before + parts
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in FILES if overwrite else ():
-                (self.path / name).unlink(missing_ok=True)
+            self._remove(FILES if overwrite else ())
+            self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+            self.write_json(INPUT, {**found, MADE_WITH: parts})
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror or error}); name another --out."
             ) from None
-        self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
-        self.write_json(INPUT, found)
+        except OutputError as error:
+            raise InputError(f"{error}; make room or name another --out.") from None
+        self.assumptions = rounding(parts)
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
@@ -93,37 +104,58 @@ class RunDirectory:
             return
         if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
             return
-        for name in (SETTINGS, INPUT):
-            (self.path / name).unlink(missing_ok=True)
+        self._remove((SETTINGS, INPUT))
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _check_same(self, found: dict, settings: dict[str, dict]) -> None:
-        """Raise InputError that names what differs from the run in the folder."""
+    def finish(self) -> None:
+        """Remove the states of unfinished stages: the run is done."""
+        if rank() > 0:
+            return
+        with contextlib.suppress(OSError):  # they are in nobody's way
+            self._remove(())
+
+    def _remove(self, names) -> None:
+        """Remove these files, all states, and what a killed process was writing."""
+        unfinished = self.path / UNFINISHED
+        if unfinished.is_dir():
+            for state in (*unfinished.glob("*.safetensors"), *unfinished.glob(".*.partly")):
+                state.unlink(missing_ok=True)
+            if not any(unfinished.iterdir()):
+                unfinished.rmdir()
+        for name in FILES:
+            for partly in self.path.glob(f".{name}.*.partly"):
+                partly.unlink(missing_ok=True)
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _earlier_parts(self, found: dict, settings: dict[str, dict]) -> list[dict[str, str]]:
+        """The surroundings of the parts of the run so far.
+
+        Raises:
+            InputError: the run in the folder is another one; what differs is named.
+        """
         try:
             earlier = json.loads((self.path / INPUT).read_text(encoding="utf-8"))
             before = yaml.safe_load((self.path / SETTINGS).read_text(encoding="utf-8"))
-            differing = [f"the {key} differs" for key in found if earlier.get(key) != found[key]]
-            old, new = _flat(before), _flat(settings)
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            differing = differences(earlier, found, before, settings)
+            parts = [dict(part) for part in earlier[MADE_WITH]]
+        except (OSError, ValueError, AttributeError, TypeError, KeyError, yaml.YAMLError):
             raise InputError(
                 f"{self.path} holds no run that can be resumed; replace it with --overwrite."
             ) from None
-        differing += [
-            f"{'.'.join(key)} was {old.get(key, 'not there')} and is now {new.get(key, 'gone')}"
-            for key in sorted(old.keys() | new.keys())
-            if key not in ANYWHERE and old.get(key) != new.get(key)
-        ]
         if differing:
             raise InputError(
                 f"{self.path} holds another run: {'; '.join(differing[:5])}; give the same input "
                 "and settings, or start anew with --overwrite."
             )
+        return parts
 
     def write_array(self, name: str, values: Tensor) -> None:
         """An image as float32 ``.npy``."""
-        array = values.detach().cpu().numpy().astype(np.float32)
-        self.write(name, lambda stream: np.save(stream, array, allow_pickle=False))
+        content = io.BytesIO()
+        np.save(content, values.detach().cpu().numpy().astype(np.float32), allow_pickle=False)
+        self.write(name, lambda stream: stream.write(content.getbuffer()))
 
     def write_json(self, name: str, values) -> None:
         """Strict JSON: numbers that are NaN or infinite become null."""
@@ -134,28 +166,50 @@ class RunDirectory:
         """UTF-8 text."""
         self.write(name, lambda stream: stream.write(text.encode("utf-8")))
 
-    def write_tensors(self, name: str, tensors: dict[str, Tensor], record) -> None:
-        """Tensors in safetensors format with a record as JSON in the header."""
-        separate = {"memory_format": torch.contiguous_format}  # the format takes no shared memory
-        content = {key: value.detach().cpu().clone(**separate) for key, value in tensors.items()}
-        header = {"record": json.dumps(strict(record), allow_nan=False)}
-        self.write(
-            name, lambda stream: stream.write(safetensors.torch.save(content, metadata=header))
-        )
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], record, *, spare: str = ""
+    ) -> None:
+        """Tensors and a record as JSON in one file with a checksum."""
+        content = packed(tensors, record)
+        self.write(name, lambda stream: stream.write(content), spare=spare)
 
-    def write(self, name: str, fill: Callable) -> None:
-        """Write a file whole or not at all: beside its place first, then moved there."""
+    def write(self, name: str, fill: Callable, *, spare: str = "") -> None:
+        """Write a file whole or not at all: beside its place first, then moved there.
+
+        Args:
+            name: inside the folder; one in :data:`UNFINISHED` makes that folder.
+            fill: writes to the stream that it is called with.
+            spare: the name that the file before is moved to; empty to replace it.
+
+        Raises:
+            OutputError: it could not be written; what was there is there still.
+        """
         if rank() > 0:
             return
-        unfinished = self.path / f".{name}.{os.getpid()}.unfinished"
+        place = self.path / name
+        partly = place.with_name(f".{place.name}.{os.getpid()}.partly")
         try:
-            with unfinished.open("wb") as stream:
+            if place.parent != self.path:
+                place.parent.mkdir(exist_ok=True)
+            with partly.open("wb") as stream:
                 fill(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(unfinished, self.path / name)
+            if spare and place.exists():
+                os.replace(place, self.path / spare)
+            os.replace(partly, place)
+        except OSError as error:
+            raise OutputError(f"{place} cannot be written ({error.strerror or error})") from None
         finally:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partly.unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        """Remove a file that is of no use."""
+        if rank() > 0:
+            return
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink(missing_ok=True)
 
     @by_first
     def holds(self, name: str) -> bool:
@@ -172,37 +226,4 @@ class RunDirectory:
         path = self.path / name
         if not path.is_file():
             raise InputError(f"{path} does not exist; name the folder of a finished run.")
-        try:
-            with safetensors.safe_open(path, framework="pt") as stored:
-                record = json.loads(stored.metadata()["record"])
-                return {key: stored.get_tensor(key) for key in stored.keys()}, record
-        except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError):
-            raise InputError(f"{path} is damaged; start the run anew with --overwrite.") from None
-
-
-def fingerprint(scan: Scan) -> dict[str, str]:
-    """What the scan is made of, short enough to keep and compare."""
-    weights = b"" if scan.weights is None else scan.weights.cpu().numpy().tobytes()
-    return {
-        "sinogram": hashlib.sha256(scan.sinogram.cpu().numpy().tobytes()).hexdigest(),
-        "weights": hashlib.sha256(weights).hexdigest(),
-        "geometry": hashlib.sha256(repr(scan.geometry).encode()).hexdigest(),
-        "image grid": repr(scan.grid),
-    }
-
-
-def strict(value):
-    """The value as strict JSON has it: NaN and infinities are None, tuples lists."""
-    if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _flat(sections: dict[str, dict]) -> dict[tuple[str, str], object]:
-    return {
-        (section, key): value for section, keys in sections.items() for key, value in keys.items()
-    }
+        return unpacked(path)

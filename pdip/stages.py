@@ -19,7 +19,7 @@ class StageCost:
     """What one stage cost.
 
     Attributes:
-        seconds: wall-clock time.
+        seconds: wall-clock time; of an interrupted stage, that since it went on.
         peak_memory_mb: largest resident memory of the process during the stage, MB (10^6 bytes).
         peak_gpu_memory_mb: largest GPU memory of tensors during the stage; None without a GPU.
     """

@@ -46,6 +46,10 @@ class Terminal(Observer):
         tqdm.write(f"assumed: {sentence}", file=sys.stdout)
         sys.stdout.flush()
 
+    def warned(self, sentence: str) -> None:
+        """Something went wrong that the run survives."""
+        tqdm.write(f"warning: {sentence}", file=sys.stderr)
+
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:

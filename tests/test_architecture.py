@@ -8,13 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pdip"
 
 LEVELS = (
-    ("errors", "typing", "threads", "ranks"),
+    ("errors", "typing", "threads", "keeper", "ranks"),
     ("scan", "ray", "solvers"),
     ("dip", "linearised"),
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
-    ("stages", "settings", "device", "interruption", "region", "result", "run_directory",
-     "checkpoints", "plan", "pipeline"),
+    ("stages", "settings", "device", "interruption", "region", "result", "run_identity",
+     "tensor_file", "run_directory", "checkpoints", "plan", "pipeline"),
     ("config", "terminal", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

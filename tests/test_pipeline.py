@@ -176,7 +176,7 @@ def test_checkpoints_give_back_fit_and_evidence_exactly(solver, tmp_path):
     kept.save_evidence(result.evidence, result.stages["evidence"])
     again = pdip.reconstruct(scan, settings, checkpoints=kept)
     torch.testing.assert_close(again.image, result.image, rtol=0, atol=0)
-    torch.testing.assert_close(again.std, result.std, rtol=1e-6, atol=0)
+    torch.testing.assert_close(again.std, result.std, rtol=0, atol=0)
     assert again.log_evidence == result.log_evidence
     assert again.fit.history == result.fit.history
     assert again.stages["fit"] == result.stages["fit"]
@@ -253,17 +253,13 @@ def test_resuming_something_else_names_what_differs(run, tmp_path):
     directory.begin(scan, Settings.of(moved).resolved(), resume=True)
 
 
-@pytest.mark.parametrize("name", ["fit.safetensors", "input.json", "settings.yaml"])
+@pytest.mark.parametrize("name", ["input.json", "settings.yaml"])
 def test_damaged_runs_are_refused(run, tmp_path, name):
-    scan, _, result, _ = run
     directory = RunDirectory(tmp_path)
-    directory.begin(scan, Settings().resolved())
-    DirectoryCheckpoints(directory).save_fit("fit", result.fit, result.stages["fit"])
+    directory.begin(run[0], Settings().resolved())
     (tmp_path / name).write_bytes(b"\x00damaged")
     with pytest.raises(InputError, match="--overwrite"):
-        directory.begin(scan, Settings().resolved(), resume=True)
-        ray = pdip.ray_transform(scan.geometry, scan.grid)
-        DirectoryCheckpoints(directory).load_fit("fit", ray)
+        directory.begin(run[0], Settings().resolved(), resume=True)
 
 
 def test_out_that_is_a_file_is_refused(run, tmp_path):

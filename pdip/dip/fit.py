@@ -14,6 +14,7 @@ from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.training import Training, train_restarts
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
+from pdip.keeper import Keeper, part_of, record_of, tensors_of
 from pdip.typing import Image
 
 UNDER_FITTED_LEVEL = 4.0
@@ -70,6 +71,7 @@ def fit_dip(
     restarts: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> DIPFit:
     """Fit ``min_θ ½‖W^{1/2}(A f(θ; z) - y)‖² + λ TV(f(θ; z))`` from several random starts.
 
@@ -99,6 +101,7 @@ def fit_dip(
         restarts: number of fits (None: 3 up to 1 600 pixels, 1 beyond).
         seed: of the first restart; the others count up from it.
         progress: called as ``progress(step, max_steps, text)``.
+        keeper: keeps how far the fit is, about every 30 s, and what it holds is gone on from.
 
     Raises:
         InputError: a setting out of range.
@@ -106,7 +109,8 @@ def fit_dip(
             clips bright pixels.
     """
     _check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
-    starts, data, assumptions = _begin(scan, ray, noise_std, start, STOPPING_RULES[stop], seed)
+    keeper, rule = keeper or Keeper(), STOPPING_RULES[stop]
+    starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper)
     if restarts is None:
         restarts = 3 if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
@@ -116,8 +120,9 @@ def fit_dip(
         assumptions += assumed
     if tv_weight is None:
         tv_weight = starts[0].tv_rate * data.noise_std**2 / network.image_scale
-    rule = STOPPING_RULES[stop]
-    training = Training(data, starts, tv_weight, learning_rate, max_steps, rule, seed, progress)
+    training = Training(
+        data, starts, tv_weight, learning_rate, max_steps, rule, seed, progress, keeper
+    )
     fits = train_restarts(training, network, restarts)
     if fits is None and free_to_unbound:
         network = network.like(activation="none", seed=seed)
@@ -156,7 +161,9 @@ def fit_dip(
     return replace(records[0], alternatives=tuple(records[1:]))
 
 
-def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[tuple[Start, ...], DataTerm, list[str]]:
+def _begin(
+    scan, ray, noise_std, name, rule, seed, keeper
+) -> tuple[tuple[Start, ...], DataTerm, list[str]]:
     """The starts, the data term with its noise level, and what was assumed for them."""
     estimated, assumptions = noise_std is None, []
     if estimated:
@@ -164,7 +171,7 @@ def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[tuple[Start, ...], D
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
-    starts = STARTS[name or choose_start(ray, data.num_rays)](seen)
+    starts = _starts(name or choose_start(ray, data.num_rays), seen, keeper.within("starts"))
     found = starts[0].noise_std
     if not found > noise_std:
         return starts, data, assumptions
@@ -185,6 +192,20 @@ def _begin(scan, ray, noise_std, name, rule, seed) -> tuple[tuple[Start, ...], D
         for start in starts
     )
     return starts, data, assumptions
+
+
+def _starts(name: str, seen: DataTerm, keeper: Keeper) -> tuple[Start, ...]:
+    """The starts of that name, which take long for large images, or those that were kept."""
+    kept = keeper.recall()
+    if kept is not None:
+        numbers = sorted({key.partition(".")[0] for key in kept}, key=int)
+        device = seen.sinogram.device
+        return tuple(record_of(Start, part_of(kept, f"{number}."), device) for number in numbers)
+    starts = STARTS[name](seen)
+    keeper.keep(
+        {f"{n}.{k}": v for n, start in enumerate(starts) for k, v in tensors_of(start).items()}
+    )
+    return starts
 
 
 def _network(ray, start: Start, seed: int, given: Mapping) -> tuple[UNet, list[str]]:

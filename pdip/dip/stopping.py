@@ -1,10 +1,13 @@
 """When a fit has seen enough: at the noise level, or where withheld rays begin to suffer."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from pdip.dip.start import DataTerm
 from pdip.errors import InputError
+from pdip.keeper import exact, part_of
 from pdip.typing import Image, Sinogram
 
 HELD_OUT_FRACTION = 0.1
@@ -16,9 +19,32 @@ LEVEL_DECREASE = 0.05  # less than this in 500 steps, and the residual has level
 
 
 class _Stopping:
-    """What both rules share: a history of (step, value) and whether it still falls."""
+    """What both rules share: a history of (step, value), whether it still falls, the best fit."""
 
+    numbers: ClassVar[tuple[str, ...]]
     history: dict[str, list]
+    best_image: Image | None
+    best_params: dict[str, Tensor]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next update depends on, by name; nothing before the first one."""
+        if self.best_image is None:
+            return {}
+        found = {name: getattr(self, name) for name in self.numbers}
+        found |= {f"history.{name}": values for name, values in self.history.items()}
+        found |= {f"best.{name}": value for name, value in self.best_params.items()}
+        found["best_image"] = self.best_image
+        return {name: exact(value) for name, value in found.items()}
+
+    def go_on_from(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state` gave."""
+        if not state:
+            return
+        for name in self.numbers:
+            setattr(self, name, state[name].tolist())
+        self.history = {name: state[f"history.{name}"].tolist() for name in self.history}
+        self.best_image = state["best_image"]
+        self.best_params = part_of(state, "best.")
 
     @property
     def stalls(self) -> bool:
@@ -43,6 +69,8 @@ class Discrepancy(_Stopping):
         seed: unused; every rule is made alike.
         noise_share: the share of the noise variance that counts as the noise level.
     """
+
+    numbers = ("finished", "levelled_off", "level")
 
     def __init__(self, data: DataTerm, seed: int, noise_share: float):
         self.data = data
@@ -109,6 +137,8 @@ class HeldOutRays(_Stopping):
     Raises:
         InputError: so few rays that none is withheld.
     """
+
+    numbers = ("finished", "level", "best_step")
 
     def __init__(self, data: DataTerm, seed: int, noise_share: float):
         self.data = data

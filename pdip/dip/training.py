@@ -14,20 +14,16 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
+from pdip.dip.descent import WARM_STEPS, Descent
 from pdip.dip.start import SMALL_PIXELS, DataTerm, Start
 from pdip.dip.total_variation import total_variation
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError
+from pdip.keeper import Keeper
 from pdip.ranks import gather, share
 from pdip.typing import Image
 
-GROWTH_STEPS = 500  # the learning rate grows by its first value every so many steps
-AVERAGING_STEPS = 100  # the fitted weights are an exponential average over about so many steps
 CHECK_EVERY = 25
-WARM_STEPS = 300
-WARM_RATE = 3e-3
-WARM_RAMP = 30
-WARM_BETAS = (0.9, 0.99)
 ATTEMPTS = 4
 COLLAPSED_CONTRAST = 1e-3  # std of the image over its scale, below which the output is stuck
 CLIPPED_ABOVE = 0.97  # of the image scale
@@ -48,6 +44,7 @@ class Training:
         rule: a class of :data:`~pdip.dip.stopping.STOPPING_RULES`.
         seed: of the first restart.
         progress: called as ``progress(step, max_steps, text)``.
+        keeper: keeps how far every fit is.
     """
 
     data: DataTerm
@@ -58,6 +55,11 @@ class Training:
     rule: type
     seed: int
     progress: Callable[[int, int, str], None] | None
+    keeper: Keeper = Keeper()
+
+    def within(self, name: str) -> Training:
+        """The same with states kept in a place of that name."""
+        return replace(self, keeper=self.keeper.within(name))
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
             first = training.seed + count * attempt
             networks = [network.like(seed=first + i) for i in range(len(missing))]
         starts = [training.starts[number % len(training.starts)] for number in missing]
-        new = _train_together(training, starts, networks, slower)
+        part = training.within(f"{network.activation.name}.{attempt}")
+        new = _train_together(part, starts, networks, slower)
         if new is None:
             return None
         for number, fit in zip(missing, new, strict=True):
@@ -123,7 +126,7 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
     jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
 
     def train(job: int, progress) -> list[Trained | None] | None:
-        own = replace(training, progress=progress)
+        own = replace(training.within(str(job)), progress=progress)
         of_job = [networks[number] for number in jobs[job]]
         return train_side_by_side(own, starts[jobs[job][0]], of_job, slower)
 
@@ -196,55 +199,44 @@ def train_side_by_side(
     z = start.image / network.image_scale
     stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
     params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
-    if start.warm:
-        _warm_up(training, network, params, z, start.image)
-    average = {name: value.detach().clone() for name, value in params.items()}
     rate = slower * (training.learning_rate or start.learning_rate)
-    optimiser = torch.optim.Adam(params.values(), lr=rate, fused=True)
-    growth = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 + step / GROWTH_STEPS)
-    for step in range(1, total + 1):
+    descent = Descent(params, rules, rate, start.warm)
+    kept = training.keeper.recall()
+    if kept is not None:
+        descent.go_on_from(kept)
+    _warm_up(training, network, descent, z, start.image)
+    while descent.step < total and not descent.finished:
         image = network.image(_bodies(network, params, z))
         misfit = data.squared_residual(image, seen) / 2
         objective = (misfit + training.tv_weight * total_variation(image)) / data.noise_std**2
-        optimiser.zero_grad()
-        objective.sum().backward()
-        optimiser.step()
-        growth.step()
-        newest = [p.detach() for p in params.values()]
-        torch._foreach_lerp_(list(average.values()), newest, 1 / min(AVERAGING_STEPS, step))
-        if step % CHECK_EVERY == 0 or step == total:
-            with torch.no_grad():
-                image = network.image(_bodies(network, average, z))
-            for i, rule in enumerate(rules):
-                rule.update(step, image[i], {k: v[i] for k, v in average.items()})
-            level = max(rule.level for rule in rules)
-            if training.progress:
-                training.progress(step, total, f"residual {level:.2f} of the noise variance")
-            stuck = level > CLIPPED_LEVEL and all(rule.stalls for rule in rules)
-            if stuck and _clips(network, image):
-                return None
-            if all(rule.finished for rule in rules):
-                break
+        descent.advance(objective.sum())
+        if descent.step % CHECK_EVERY and descent.step < total:
+            continue
+        with torch.no_grad():
+            image = network.image(_bodies(network, descent.average, z))
+        descent.check(image)
+        level = max(rule.level for rule in rules)
+        if training.progress:
+            training.progress(descent.step, total, f"residual {level:.2f} of the noise variance")
+        stuck = level > CLIPPED_LEVEL and all(rule.stalls for rule in rules)
+        if stuck and _clips(network, image):
+            return None
+        if training.keeper.due or descent.finished or descent.step == total:
+            training.keeper.keep(descent.state())
     return [_trained(network, z, rule, total) for rule in rules]
 
 
-def _warm_up(training, network: UNet, params: dict[str, Tensor], z: Image, target: Image) -> None:
+def _warm_up(training, network: UNet, descent: Descent, z: Image, target: Image) -> None:
     """Fit the networks to an image before their output activation, where no slope dies."""
     h = network.pre_activation(target)
-    optimiser = torch.optim.Adam(params.values(), lr=WARM_RATE, betas=WARM_BETAS, fused=True)
-    cosine = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: (
-            min(1.0, (step + 1) / WARM_RAMP) * (1 + math.cos(math.pi * step / WARM_STEPS)) / 2
-        ),
-    )
-    for step in range(WARM_STEPS):
-        if step % CHECK_EVERY == 0 and training.progress:
-            training.progress(0, training.max_steps, f"step {step} of {WARM_STEPS} to the start")
-        optimiser.zero_grad()
-        (_bodies(network, params, z) - h).square().sum().backward()
-        optimiser.step()
-        cosine.step()
+    while descent.step < 0:
+        if descent.step % CHECK_EVERY == 0:
+            if training.keeper.due:
+                training.keeper.keep(descent.state())
+            if training.progress:
+                done = f"step {descent.step + WARM_STEPS} of {WARM_STEPS} to the start"
+                training.progress(0, training.max_steps, done)
+        descent.advance((_bodies(network, descent.params, z) - h).square().sum())
 
 
 def _bodies(network: UNet, params: dict[str, Tensor], z: Image) -> Tensor:

@@ -14,6 +14,8 @@ from pdip.errors import ComputationError
 from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
 from pdip.evidence.tv_predcp import TVPredCP
+from pdip.keeper import Keeper, exact
+from pdip.linearised.choice import choice_of, with_choice
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Cholesky, Projected, Solver
 from pdip.typing import Scalar
@@ -21,6 +23,10 @@ from pdip.typing import Scalar
 BOUNDS = {"log_variance": (-16.0, 6.0), "log_lengthscale": (-2.5, 4.0)}
 DEFAULT_HYPERPRIOR = TVPredCP()
 OTHER_BOUNDS = (-30.0, 15.0)
+NUMBERS = (
+    "log_evidence", "standard_error", "worst_residual", "converged", "gradient_norm",
+    "num_evaluations",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,18 @@ class EvidenceFit:
     history: dict[str, list]
     standard_error: float = 0.0
     worst_residual: float = 0.0
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it but the fit that the model was linearised around, by name."""
+        found = {name: getattr(self, name) for name in NUMBERS} | self.history
+        return choice_of(self.model) | {name: exact(value) for name, value in found.items()}
+
+    @classmethod
+    def of(cls, model: LinearGaussianModel, state: dict[str, Tensor]) -> EvidenceFit:
+        """What :meth:`state` was of, given a model around the same fit."""
+        numbers = {name: state[name].tolist() for name in NUMBERS}
+        history = {"objective": state["objective"].tolist()}
+        return cls(model=with_choice(model, state), history=history, **numbers)
 
 
 def log_evidence(
@@ -79,6 +97,7 @@ def optimise_evidence(
     gradient_tolerance: float = 0.1,
     max_evaluations: int = 300,
     progress: Callable[[int, int, str], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> EvidenceFit:
     """Maximise ``log p(y | φ) + log p(φ)`` over the log hyperparameters by L-BFGS-B.
 
@@ -94,6 +113,7 @@ def optimise_evidence(
         gradient_tolerance: of the largest projected gradient component, nats.
         max_evaluations: of value and gradient, in each round.
         progress: called as ``progress(evaluation, max_evaluations, text)``.
+        keeper: keeps every finished round, and what it holds is not computed again.
 
     Raises:
         ComputationError: no hyperparameters with a positive definite K were found.
@@ -102,13 +122,24 @@ def optimise_evidence(
     if solver is None:
         solver = Cholesky() if model.measurement.compression is None else Projected()
     objective = (objective or NetworkWeights()).prepare(model, data)
-    search = _Search(data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance)
     compressed = model.measurement.compression is not None
     rounds = 1 if compressed else solver.rounds
     history: list[float] = []
-    for _ in range(rounds):
+    keeper = keeper or Keeper()
+    for number in range(rounds):
+        place = keeper.within(f"round {number}")
+        kept = place.recall()
+        if kept is not None:
+            model, history = with_choice(model, kept), kept["history"].tolist()
+            converged, gradient_norm = kept["converged"].tolist(), kept["gradient_norm"].tolist()
+            continue
         model = data.observed(model, solver, *objective.groups(data))
+        search = _Search(
+            data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance
+        )
         model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
+        found = {"history": history, "converged": converged, "gradient_norm": gradient_norm}
+        place.keep(choice_of(model) | {name: exact(value) for name, value in found.items()})
     with torch.no_grad():
         found = objective.estimate(model, data, solver)
     return EvidenceFit(
