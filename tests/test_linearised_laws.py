@@ -23,6 +23,7 @@ from pdip.linearised import (
     unet_prior,
     variance_bases,
 )
+from pdip.linearised.jacobian import halving
 
 EXACT = 1e-8
 
@@ -340,3 +341,33 @@ def test_statistical_linearisation_without_variance_is_the_derivative():
     assert relative(expected, value) < 1e-12
     assert relative(slope, value * (1 - value)) < 1e-12
     assert unexplained.max() < 1e-15
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_chunk_without_memory_is_halved_until_it_fits(fault):
+    sizes = []
+
+    def hungry(chunk):
+        sizes.append(len(chunk))
+        if len(chunk) > 2:
+            raise fault
+        return 2 * chunk
+
+    chunk = torch.arange(7.0)[:, None]
+    assert torch.equal(halving(hungry)(chunk), 2 * chunk)
+    assert max(sizes) == 7 and sum(size for size in sizes if size <= 2) == 7
+
+
+def test_no_memory_for_one_vector_and_other_faults_are_errors():
+    def failing(error):
+        def function(chunk):
+            raise error
+
+        return halving(function)
+
+    with pytest.raises(ComputationError, match="no memory for a pass of one vector"):
+        failing(torch.OutOfMemoryError())(torch.zeros(4, 2))
+    with pytest.raises(RuntimeError, match="shapes"):
+        failing(RuntimeError("shapes differ"))(torch.zeros(4, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cached_property
 from math import prod
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
+from pdip.errors import ComputationError
 from pdip.ranks import mapped
 from pdip.typing import Image, Params
 
@@ -137,5 +138,35 @@ class Jacobian:
         if len(flat) == 0:
             return flat.new_zeros(*leading, *core_shape)
         with torch.no_grad():
-            out = mapped(vmap(function), flat.split(self.chunk_size), core_shape)
+            out = mapped(halving(vmap(function)), flat.split(self.chunk_size), core_shape)
         return out.reshape(*leading, *core_shape)
+
+
+def halving(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function of a chunk; where memory runs out, that of its halves.
+
+    Raises:
+        ComputationError: there is no memory for a single vector.
+    """
+
+    def careful(chunk: Tensor) -> Tensor:
+        try:
+            return function(chunk)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+        if len(chunk) == 1:
+            raise ComputationError(
+                "there is no memory for a pass of one vector through the network; use fewer "
+                "channels, fewer pixels (--image-size) or another device"
+            )
+        if chunk.is_cuda:
+            torch.cuda.empty_cache()
+        return torch.cat([careful(half) for half in chunk.chunk(2)])
+
+    return careful
+
+
+def _out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
