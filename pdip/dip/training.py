@@ -12,15 +12,14 @@ from threading import Lock
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
 
+from pdip.dip.networks import OneNetwork, StackedNetworks, side_by_side
 from pdip.dip.start import SMALL_PIXELS, DataTerm, Start
 from pdip.dip.total_variation import total_variation
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError
 from pdip.typing import Image
 
-GROWTH_STEPS = 500  # the learning rate grows by its first value every so many steps
 AVERAGING_STEPS = 100  # the fitted weights are an exponential average over about so many steps
 CHECK_EVERY = 25
 WARM_STEPS = 300
@@ -177,33 +176,32 @@ def train_side_by_side(
     None for a fit that collapsed, or for all if the output clips.
     """
     data, total = training.data, training.max_steps
-    network = deepcopy(networks[0]).to(dtype=data.ray.dtype, device=data.ray.device)
     seen = training.rule.fitting_weights(data, training.seed)
     rules = [training.rule(data, training.seed, start.noise_share) for _ in networks]
-    z = start.image / network.image_scale
-    stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
-    params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
+    z = start.image / networks[0].image_scale
+    network = deepcopy(networks[0]).to(z)
+    group = side_by_side(networks, z)
     if start.warm:
-        _warm_up(training, network, params, z, start.image)
-    average = {name: value.detach().clone() for name, value in params.items()}
+        _warm_up(training, group, z, start.image)
+    average = deepcopy(group)
     rate = slower * (training.learning_rate or start.learning_rate)
-    optimiser = torch.optim.Adam(params.values(), lr=rate, fused=True)
-    growth = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 + step / GROWTH_STEPS)
+    optimiser = torch.optim.Adam(group.weights, lr=rate, fused=True)
+    growth = torch.optim.lr_scheduler.LambdaLR(optimiser, start.growth)
     for step in range(1, total + 1):
-        image = network.image(_bodies(network, params, z))
+        image = network.image(group.bodies(z))
         misfit = data.squared_residual(image, seen) / 2
         objective = (misfit + training.tv_weight * total_variation(image)) / data.noise_std**2
         optimiser.zero_grad()
         objective.sum().backward()
         optimiser.step()
         growth.step()
-        newest = [p.detach() for p in params.values()]
-        torch._foreach_lerp_(list(average.values()), newest, 1 / min(AVERAGING_STEPS, step))
+        with torch.no_grad():
+            torch._foreach_lerp_(average.weights, group.weights, 1 / min(AVERAGING_STEPS, step))
         if step % CHECK_EVERY == 0 or step == total:
             with torch.no_grad():
-                image = network.image(_bodies(network, average, z))
+                image = network.image(average.bodies(z))
             for i, rule in enumerate(rules):
-                rule.update(step, image[i], {k: v[i] for k, v in average.items()})
+                rule.update(step, image[i], average.params(i))
             level = max(rule.level for rule in rules)
             if training.progress:
                 training.progress(step, total, f"residual {level:.2f} of the noise variance")
@@ -215,10 +213,12 @@ def train_side_by_side(
     return [_trained(network, z, rule, total) for rule in rules]
 
 
-def _warm_up(training, network: UNet, params: dict[str, Tensor], z: Image, target: Image) -> None:
+def _warm_up(
+    training: Training, group: OneNetwork | StackedNetworks, z: Image, target: Image
+) -> None:
     """Fit the networks to an image before their output activation, where no slope dies."""
-    h = network.pre_activation(target)
-    optimiser = torch.optim.Adam(params.values(), lr=WARM_RATE, betas=WARM_BETAS, fused=True)
+    h = group.network.pre_activation(target)
+    optimiser = torch.optim.Adam(group.weights, lr=WARM_RATE, betas=WARM_BETAS, fused=True)
     cosine = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: (
@@ -229,18 +229,9 @@ def _warm_up(training, network: UNet, params: dict[str, Tensor], z: Image, targe
         if step % CHECK_EVERY == 0 and training.progress:
             training.progress(0, training.max_steps, f"step {step} of {WARM_STEPS} to the start")
         optimiser.zero_grad()
-        (_bodies(network, params, z) - h).square().sum().backward()
+        (group.bodies(z) - h).square().sum().backward()
         optimiser.step()
         cosine.step()
-
-
-def _bodies(network: UNet, params: dict[str, Tensor], z: Image) -> Tensor:
-    """``body(z)`` for every network of a stack of parameters: (networks, height, width)."""
-    values = {name.removeprefix("body."): value for name, value in params.items()}
-    if len(next(iter(values.values()))) == 1:  # without the cost of vmap
-        alone = {name: value[0] for name, value in values.items()}
-        return functional_call(network.body, alone, (z,))[None]
-    return vmap(lambda one: functional_call(network.body, one, (z,)))(values)
 
 
 def _trained(network: UNet, z: Image, rule, max_steps: int) -> Trained | None:
