@@ -102,6 +102,8 @@ class Start:
         learning_rate: of Adam in the first step.
         hurry_after: steps after which it grows with their fourth power, up to 8 first values.
         restarts: of an image small enough for more than one fit.
+        memory_format: of one network's weights; channels last is a tenth faster on a CPU and
+            rounds otherwise, which a fit of thousands of steps magnifies to 0.1 dB either way.
     """
 
     image: Image
@@ -113,6 +115,7 @@ class Start:
     learning_rate: float
     hurry_after: float = math.inf
     restarts: int = 3
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def growth(self, step: int) -> float:
         """The learning rate at a step over that of the first."""
@@ -133,6 +136,7 @@ def fbp_start(data: DataTerm) -> tuple[Start, ...]:
         learning_rate=2e-4,
         hurry_after=1200,
         restarts=2,
+        memory_format=torch.channels_last,
     )
     return (start,)
 

@@ -180,7 +180,7 @@ def train_side_by_side(
     rules = [training.rule(data, training.seed, start.noise_share) for _ in networks]
     z = start.image / networks[0].image_scale
     network = deepcopy(networks[0]).to(z)
-    group = side_by_side(networks, z)
+    group = side_by_side(networks, z, start.memory_format)
     if start.warm:
         _warm_up(training, group, z, start.image)
     average = deepcopy(group)
