@@ -2,7 +2,7 @@
 
     python experiments/kmnist_defaults.py --data ../shared/data/kmnist --views 5 20 --images 0 1 2 3
 
-One fit per scan (three restarts, noise level estimated), then every variant on the same fits.
+One fit per scan (default restarts, noise level estimated), then every variant on the same fits.
 Where `--data` holds `cases/k{views}_{image}.npz`, that sinogram is used, otherwise one is
 simulated from the image with the same geometry and 5 % noise; `--rectangles` simulates random
 rectangles instead. Prints one line per scan and variant and appends it to the JSON-lines file

@@ -482,6 +482,24 @@ def test_warm_start_makes_the_network_the_image_it_starts_from():
     assert cold is None or relative(cold.image, tv.image) > 0.5
 
 
+def test_learning_rate_only_grows_and_from_fbp_sooner():
+    scan, ray, _, noise_std = disc_scan()
+    data = start.DataTerm.of(scan, ray, noise_std)
+    (fbp,), (tv,) = start.fbp_start(data), start.tv_start(data)
+    steps = range(0, 4001, 100)
+    rates = [fbp.growth(step) for step in steps]
+    assert rates[0] == 1 and rates == sorted(rates)
+    assert [tv.growth(step) for step in steps] == [1 + step / 500 for step in steps]
+    assert max(rates) == tv.growth(4000) and fbp.growth(1700) == 8
+
+
+def test_small_image_is_fitted_as_often_as_its_start_says():
+    scan, ray, _, noise_std = disc_scan()
+    for name, count in (("fbp", 2), ("mixed", 3)):
+        result = fit_dip(scan, ray, {"channels": 4}, noise_std=noise_std, start=name, max_steps=1)
+        assert any(f"from {count} random start" in said for said in result.assumptions)
+
+
 def test_mixed_restarts_take_their_starts_in_turn():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)

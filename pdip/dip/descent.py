@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 
+from pdip.dip.networks import OneNetwork, StackedNetworks
+from pdip.dip.start import Start
 from pdip.keeper import part_of
 from pdip.typing import Image
 
-GROWTH_STEPS = 500  # the learning rate grows by its first value every so many steps
 AVERAGING_STEPS = 100  # the fitted weights are an exponential average over about so many steps
 WARM_STEPS = 300
 WARM_RATE = 3e-3
@@ -25,18 +27,24 @@ class Descent:
     Steps below 0 are those to the start, with an Adam of their own; those of the fit follow.
 
     Args:
-        params: the weights, stacked over networks, by name; leaves that Adam changes.
+        networks: with the first weights; Adam changes them.
         rules: the stopping rule of each network.
         rate: of the fit's first step.
-        warm: whether there are steps to the start.
+        start: says how the rate grows, and whether there are steps to the start.
+
+    Attributes:
+        newest: the networks with the weights of the present step.
+        average: those with the running average of the weights.
     """
 
-    def __init__(self, params: dict[str, Tensor], rules: Sequence, rate: float, warm: bool):
-        self.params = params
+    def __init__(
+        self, networks: OneNetwork | StackedNetworks, rules: Sequence, rate: float, start: Start
+    ):
+        self.newest = networks
         self.rules = tuple(rules)
         self.rate = rate
-        self.step = -WARM_STEPS if warm else 0
-        self.average: dict[str, Tensor] = {}
+        self.growth = start.growth
+        self.step = -WARM_STEPS if start.warm else 0
         self._begin_phase()
 
     @property
@@ -52,21 +60,22 @@ class Descent:
         objective.backward()
         self._adam.step()
         if self.step > 0:
-            newest = [value.detach() for value in self.params.values()]
             share = 1 / min(AVERAGING_STEPS, self.step)
-            torch._foreach_lerp_(list(self.average.values()), newest, share)
+            average, newest = (list(n.weights.values()) for n in (self.average, self.newest))
+            with torch.no_grad():
+                torch._foreach_lerp_(average, newest, share)
         if self.step == 0:
             self._begin_phase()
 
     def check(self, images: Image) -> None:
         """Let every rule see the image of its network at the averaged weights."""
         for number, (rule, image) in enumerate(zip(self.rules, images, strict=True)):
-            rule.update(self.step, image, {k: v[number] for k, v in self.average.items()})
+            rule.update(self.step, image, self.average.params(number))
 
     def _rate(self) -> float:
         """The learning rate of the present step."""
         if self.step > 0:
-            return self.rate * (1 + (self.step - 1) / GROWTH_STEPS)
+            return self.rate * self.growth(self.step - 1)
         before = self.step - 1 + WARM_STEPS
         ramp, cosine = (before + 1) / WARM_RAMP, 1 + math.cos(math.pi * before / WARM_STEPS)
         return WARM_RATE * (min(1.0, ramp) * cosine / 2)
@@ -74,15 +83,15 @@ class Descent:
     def _begin_phase(self) -> None:
         """A new Adam for the steps that follow."""
         betas = WARM_BETAS if self.step < 0 else (0.9, 0.999)
-        self._adam = torch.optim.Adam(self.params.values(), betas=betas, fused=True)
-        self.average = {name: value.detach().clone() for name, value in self.params.items()}
+        self._adam = torch.optim.Adam(self.newest.weights.values(), betas=betas, fused=True)
+        self.average = deepcopy(self.newest)
 
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on, by name."""
         out = {"step": torch.tensor(self.step)}
-        for name, value in self.params.items():
+        for name, value in self.newest.weights.items():
             out[f"params.{name}"] = value.detach()
-            out[f"average.{name}"] = self.average[name]
+            out[f"average.{name}"] = self.average.weights[name].detach()
             for moment, tensor in self._adam.state[value].items():
                 out[f"adam.{moment}.{name}"] = tensor
         for number, rule in enumerate(self.rules):
@@ -93,16 +102,16 @@ class Descent:
         """Take over what :meth:`state` gave."""
         self.step = int(state["step"])
         self._begin_phase()
-        device = next(iter(self.params.values())).device
+        device = next(iter(self.newest.weights.values())).device
         state = {name: value.to(device) for name, value in state.items()}
         with torch.no_grad():
-            for name, value in self.params.items():
+            for name, value in self.newest.weights.items():
                 value.copy_(state[f"params.{name}"])
-                self.average[name] = state[f"average.{name}"]
-                self._adam.state[value] = {
-                    moment: state[f"adam.{moment}.{name}"]
-                    for moment in ("step", "exp_avg", "exp_avg_sq")
-                    if f"adam.{moment}.{name}" in state
-                }
+                self.average.weights[name].copy_(state[f"average.{name}"])
+                moments = self._adam.state[value]
+                for moment in ("step", "exp_avg", "exp_avg_sq"):
+                    kept = state.get(f"adam.{moment}.{name}")
+                    if kept is not None:  # in the weight's order in memory, as Adam wants it
+                        moments[moment] = torch.empty_like(value).copy_(kept) if kept.ndim else kept
         for number, rule in enumerate(self.rules):
             rule.go_on_from(part_of(state, f"rule.{number}."))

@@ -75,9 +75,10 @@ def fit_dip(
 ) -> DIPFit:
     """Fit ``min_θ ½‖W^{1/2}(A f(θ; z) - y)‖² + λ TV(f(θ; z))`` from several random starts.
 
-    Adam on the weights, all restarts at once, with a learning rate that grows linearly (its first
-    value is added every 500 steps): small steps while the image takes shape, large ones for its
-    details. θ* is the running average of about the last 100 steps.
+    Adam on the weights, all restarts at once, with a learning rate that grows: small steps while
+    the image takes shape, large ones for its details. Its first value is added every 500 steps;
+    from ``"fbp"`` it has 8 of them after 1 700 already. θ* is the running average of about the
+    last 100 steps.
 
     Args:
         scan: the scan.
@@ -98,7 +99,7 @@ def fit_dip(
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
             level or no longer falls, ``"held_out"`` when the error on a tenth of the rays,
             withheld, has passed its minimum.
-        restarts: number of fits (None: 3 up to 1 600 pixels, 1 beyond).
+        restarts: number of fits (None: up to 1 600 pixels 2 from ``"fbp"``, else 3; 1 beyond).
         seed: of the first restart; the others count up from it.
         progress: called as ``progress(step, max_steps, text)``.
         keeper: keeps how far the fit is, about every 30 s, and what it holds is gone on from.
@@ -112,7 +113,7 @@ def fit_dip(
     keeper, rule = keeper or Keeper(), STOPPING_RULES[stop]
     starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper)
     if restarts is None:
-        restarts = 3 if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
+        restarts = starts[0].restarts if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
     free_to_unbound = not isinstance(network, UNet) and "activation" not in (network or {})
     if not isinstance(network, UNet):

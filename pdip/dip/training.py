@@ -12,9 +12,9 @@ from threading import Lock
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
 
 from pdip.dip.descent import WARM_STEPS, Descent
+from pdip.dip.networks import side_by_side
 from pdip.dip.start import SMALL_PIXELS, DataTerm, Start
 from pdip.dip.total_variation import total_variation
 from pdip.dip.unet import UNet
@@ -193,27 +193,25 @@ def train_side_by_side(
     None for a fit that collapsed, or for all if the output clips.
     """
     data, total = training.data, training.max_steps
-    network = deepcopy(networks[0]).to(dtype=data.ray.dtype, device=data.ray.device)
     seen = training.rule.fitting_weights(data, training.seed)
     rules = [training.rule(data, training.seed, start.noise_share) for _ in networks]
-    z = start.image / network.image_scale
-    stacked, _ = stack_module_state([deepcopy(n).to(z) for n in networks])
-    params = {name: value.detach().requires_grad_() for name, value in stacked.items()}
+    z = start.image / networks[0].image_scale
+    network = deepcopy(networks[0]).to(z)
     rate = slower * (training.learning_rate or start.learning_rate)
-    descent = Descent(params, rules, rate, start.warm)
+    descent = Descent(side_by_side(networks, z, start), rules, rate, start)
     kept = training.keeper.recall()
     if kept is not None:
         descent.go_on_from(kept)
-    _warm_up(training, network, descent, z, start.image)
+    _warm_up(training, descent, z, start.image)
     while descent.step < total and not descent.finished:
-        image = network.image(_bodies(network, params, z))
+        image = network.image(descent.newest.bodies(z))
         misfit = data.squared_residual(image, seen) / 2
         objective = (misfit + training.tv_weight * total_variation(image)) / data.noise_std**2
         descent.advance(objective.sum())
         if descent.step % CHECK_EVERY and descent.step < total:
             continue
         with torch.no_grad():
-            image = network.image(_bodies(network, descent.average, z))
+            image = network.image(descent.average.bodies(z))
         descent.check(image)
         level = max(rule.level for rule in rules)
         if training.progress:
@@ -226,9 +224,9 @@ def train_side_by_side(
     return [_trained(network, z, rule, total) for rule in rules]
 
 
-def _warm_up(training, network: UNet, descent: Descent, z: Image, target: Image) -> None:
+def _warm_up(training: Training, descent: Descent, z: Image, target: Image) -> None:
     """Fit the networks to an image before their output activation, where no slope dies."""
-    h = network.pre_activation(target)
+    h = descent.newest.network.pre_activation(target)
     while descent.step < 0:
         if descent.step % CHECK_EVERY == 0:
             if training.keeper.due:
@@ -236,16 +234,7 @@ def _warm_up(training, network: UNet, descent: Descent, z: Image, target: Image)
             if training.progress:
                 done = f"step {descent.step + WARM_STEPS} of {WARM_STEPS} to the start"
                 training.progress(0, training.max_steps, done)
-        descent.advance((_bodies(network, descent.params, z) - h).square().sum())
-
-
-def _bodies(network: UNet, params: dict[str, Tensor], z: Image) -> Tensor:
-    """``body(z)`` for every network of a stack of parameters: (networks, height, width)."""
-    values = {name.removeprefix("body."): value for name, value in params.items()}
-    if len(next(iter(values.values()))) == 1:  # without the cost of vmap
-        alone = {name: value[0] for name, value in values.items()}
-        return functional_call(network.body, alone, (z,))[None]
-    return vmap(lambda one: functional_call(network.body, one, (z,)))(values)
+        descent.advance((descent.newest.bodies(z) - h).square().sum())
 
 
 def _trained(network: UNet, z: Image, rule, max_steps: int) -> Trained | None:
