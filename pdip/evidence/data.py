@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,23 +71,40 @@ class Data:
         """``y - A (x* - S J_h θ*)``: (m,) float64."""
         return self.residual(model.image) + self.select(model.features.params_sinogram)
 
-    def observed(self, model, solver: Solver, *groups: Data) -> LinearGaussianModel:
+    def observed(
+        self,
+        model,
+        solver: Solver,
+        *groups: Data,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> LinearGaussianModel:
         """The model with the rows that ``solver`` conditions on, chosen at its hyperparameters.
 
         Args:
             model: if it is compressed already, the new combinations start from its own.
             solver: says whether data are compressed, and how.
             groups: parts of these data that are not to be mixed; none for the data as a whole.
+            tell: called with a text as the products with the signal's covariance go on.
         """
         if not solver.compresses:
             return model if model.measurement.compression is None else model.compressed(None)
-        bases, left = [], 0.0
+        bases, left, count = [], 0.0, 0
+
+        def signal(columns: Tensor, part: Data) -> Tensor:
+            nonlocal count
+            images = []
+            for chunk in columns.split(CHUNK, dim=1):
+                images.append(part.signal(model, chunk))
+                count += chunk.shape[1]
+                tell(f"{count} combinations of rays tried")
+            return torch.cat(images, dim=1)
+
         for part in groups or (self,):
             guess = None
             if model.measurement.compression is not None and len(part._rows_used(model)):
                 guess = part.basis(model)
             basis, outside = solver.compress(
-                lambda columns, part=part: part.signal(model, columns),
+                partial(signal, part=part),
                 part.num_rays,
                 float(model.noise_variance),
                 guess,

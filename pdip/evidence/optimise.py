@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,7 +134,8 @@ def optimise_evidence(
             model, history = with_choice(model, kept), kept["history"].tolist()
             converged, gradient_norm = kept["converged"].tolist(), kept["gradient_norm"].tolist()
             continue
-        model = data.observed(model, solver, *objective.groups(data))
+        told = partial(_told, progress, len(history), max_evaluations)
+        model = data.observed(model, solver, *objective.groups(data), tell=told)
         search = _Search(
             data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance
         )
@@ -152,6 +154,12 @@ def optimise_evidence(
         num_evaluations=len(history),
         history={"objective": history},
     )
+
+
+def _told(progress, evaluations: int, more: int, text: str) -> None:
+    """Progress between two evaluations."""
+    if progress:
+        progress(evaluations, evaluations + more, text)
 
 
 @dataclass(frozen=True)
