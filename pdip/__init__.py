@@ -17,7 +17,7 @@ from pdip.scan import (
 from pdip.ray import RayTransform, fbp, ray_transform
 from pdip.dip import DIPFit, UNet, estimate_noise_std, fit_dip
 from pdip.linearised import LinearGaussianModel, ParameterPrior, linearise, unet_prior
-from pdip.solvers import Cholesky, Projected
+from pdip.solvers import CG, Cholesky, Projected
 from pdip.evidence import (
     Conditional,
     EvidenceFit,
@@ -58,6 +58,7 @@ __all__ = [
     "unet_prior",
     "LinearGaussianModel",
     "linearise",
+    "CG",
     "Cholesky",
     "Projected",
     "NetworkWeights",
