@@ -10,7 +10,7 @@ from torch.func import functional_call, jvp, vjp, vmap
 
 from pdip.typing import Image, Params
 
-MEMORY_BUDGET_BYTES = 1_000_000_000
+MEMORY_BUDGET_BYTES = 450_000_000  # larger tensors go back to the system after every layer
 ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, measured on the U-Nets
 
 
