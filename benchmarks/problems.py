@@ -68,10 +68,10 @@ LARGE = Problem(
 PROBLEMS = (SMALL, MIDDLE, LARGE)
 QUICK = (replace(SMALL, fit_steps=25),)
 
-BASE = Problem("base", parallel(20, 63, 44.0), square(44, 44.0), fit_steps=25)
+BASE = Problem("base", parallel(20, 63, 44.0), square(44, 44.0), channels=16, fit_steps=25)
 GROWTH = (
     BASE,
     replace(BASE, name="rays x2", geometry=parallel(40, 63, 44.0)),
     replace(BASE, name="pixels x4", grid=square(88, 44.0)),
-    replace(BASE, name="channels x2", channels=64),
+    replace(BASE, name="channels x2", channels=32),
 )
