@@ -78,6 +78,9 @@ def standard_table(measurements: Sequence[Measurement]) -> str:
             step = f"{cost.step_seconds:.3g}"
             rows.append(["", cost.name, *passes, step, " - ".join(totals), " - ".join(ratios)])
             notes.append(f"{one.problem}, {cost.name}: {cost.how}.")
+        notes.append(
+            f"{one.problem}: at least {one.least_ratio:.0f} times faster than either form."
+        )
     return "\n".join([title, aligned(header, rows), *notes])
 
 

@@ -78,6 +78,7 @@ def test_the_report_shows_every_number_it_is_about():
     text = report({"threads": 2}, [one], [one])
     for cost in one.standard:
         assert cost.name in text and f"{one.standard_over_ours(cost, STEPS[0]):.0f} - " in text
+    assert f"at least {one.least_ratio:.0f} times" in text
     for word in ("Stages", "Plan", "standard / ours", "Growth", "fit, 2 steps", "cholesky"):
         assert word in text
     for stage in one.stages:
