@@ -1,5 +1,6 @@
 # make demo   reconstruct the example scan            make test   the whole test suite
-# make venv   the set-up alone                        make clean  remove the set-up and the runs
+# make bench  time every stage, and the standard      make venv   the set-up alone
+#             algorithm beside it (BENCH=--quick)     make clean  remove the set-up and the runs
 # Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.
 
 # Idle OpenMP threads sleep: where cores are shared, small convolutions are up to 30 times faster.
@@ -13,7 +14,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: venv demo test clean
+.PHONY: venv demo test bench clean
 
 venv: $(READY)
 
@@ -36,6 +37,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) -m pytest
+
+bench: $(READY)
+	$(RUN) -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) runs

@@ -98,6 +98,7 @@ class _Run:
             posterior=posterior,
             fit=fit,
             evidence=evidence,
+            plan=planned,
             stages=dict(self.clock.costs),
             assumptions=tuple(self.clock.assumptions),
         )

@@ -115,28 +115,28 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
     """The passes from the linearised model to the std for one restart, all rounds."""
     pixels, rows = model.image.numel(), usual_rows(solver, num_rays)
     stored = model.features.pixel_gram is not None
-    pairs = Passes(1, 1)
-    once = Passes(1, pixels if stored else 0)
-    gram = Passes() if stored else Passes(vjp=rows)
-    cross = Passes() if stored else pairs * rows
-    edges = Passes() if stored else Passes(vjp=min(MAX_EDGES, model.features.num_edges))
-    variance = Passes(vjp=0 if stored else pixels) if pixels <= MAX_EXACT_PIXELS else Passes()
-    if pixels > MAX_EXACT_PIXELS:
-        variance = Passes(jvp=STD_SAMPLES)
-    search = edges + gram
+    pairs, gram, cross = Passes(1, 1), Passes(vjp=rows), Passes(jvp=rows)
+    edges = Passes(vjp=min(MAX_EDGES, model.features.num_edges))
+    variance = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else Passes(jvp=STD_SAMPLES)
+    saved, pixel_bases = Passes(jvp=STD_SAMPLES), Passes()
+    if stored:
+        pixel_bases, variance = Passes(vjp=pixels), Passes()
+        gram = cross = edges = saved = Passes()
+    first = again = edges + gram
     if solver.compresses:
-        sketch = pairs * (rows + PROBES * ceil(rows / BLOCK))
-        search = edges + (sketch + gram) * solver.rounds
+        range_of_rows = pairs * rows if stored else cross
+        left = pairs * PROBES
+        first = first + pairs * rows + left * ceil(rows / BLOCK)
+        first = first + (range_of_rows + left + gram) * (solver.rounds - 1)
+        again = again + pairs * rows + left
     if isinstance(solver, CG):
         columns = solver.num_probes + 1
         evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)
-        search = search + evaluation * (EVALUATIONS * solver.rounds)
+        first = first + evaluation * (EVALUATIONS * solver.rounds)
+        again = again + evaluation * EVALUATIONS
         cross = cross + pairs * (ITERATIONS + 1) + gram
-    total = once + search + cross + variance
-    if relinearised(model):
-        total = total + search + cross + variance
-    saved = Passes() if stored else Passes(jvp=STD_SAMPLES)
-    return total + saved
+    total = Passes(1) + pixel_bases + first + cross + variance + saved
+    return total + again + cross + variance if relinearised(model) else total
 
 
 def relinearised(model: LinearGaussianModel) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pdip.dip import DIPFit
 from pdip.evidence import EvidenceFit
 from pdip.linearised.measurement import Compression
+from pdip.plan import Plan
 from pdip.posterior import ImagePosterior, Mixture
 from pdip.stages import StageCost
 from pdip.typing import Image
@@ -24,6 +25,7 @@ class Result:
         posterior: to ask for samples, regions and densities; a mixture over restarts.
         fit: the first restart; ``fit.restarts`` are all.
         evidence: the chosen hyperparameters of each restart.
+        plan: the solver that was chosen, and the cost that was predicted.
         stages: what each stage cost.
         assumptions: what was assumed for the user, one sentence each.
     """
@@ -34,6 +36,7 @@ class Result:
     posterior: ImagePosterior
     fit: DIPFit
     evidence: tuple[EvidenceFit, ...]
+    plan: Plan
     stages: Mapping[str, StageCost]
     assumptions: tuple[str, ...]
 

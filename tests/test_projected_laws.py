@@ -126,7 +126,7 @@ def test_basis_holds_the_dominant_part_of_the_signal():
     assert basis.shape == (40, 12)
     assert best.sum() <= outside < 4 * best.sum()
     assert 0 <= left < 0.5 / 1e-3
-    again, left = Projected(rank=12).compress(matrix.matmul, 40, 1e-3, guess=basis)
+    again, left = Projected(rank=12).compress(matrix.matmul, 40, 1e-3, guess=matrix @ basis)
     closer = matrix.trace() - (again.T @ matrix @ again).trace()
     assert best.sum() * (1 - 1e-9) <= closer < outside
     assert left == pytest.approx(float(outside) / 1e-3, rel=1)

@@ -14,7 +14,7 @@ from pdip.linearised.measurement import Compression
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Solver
 from pdip.solvers.projected import extended
-from pdip.typing import Image, Scalar
+from pdip.typing import Image, Params, Scalar
 
 CHUNK = 64
 
@@ -100,14 +100,11 @@ class Data:
             return torch.cat(images, dim=1)
 
         for part in groups or (self,):
-            guess = None
-            if model.measurement.compression is not None and len(part._rows_used(model)):
-                guess = part.basis(model)
             basis, outside = solver.compress(
                 partial(signal, part=part),
                 part.num_rays,
                 float(model.noise_variance),
-                guess,
+                part._signal_of_rows(model),
                 self.weights.device,
             )
             place = torch.searchsorted(self.index, part.index)
@@ -129,6 +126,10 @@ class Data:
         """What the used data measure of an image, row by row: (k, height, width)."""
         rows = model.measurement.rows
         return rows[self._rows_used(model)]
+
+    def rows_in_weights(self, model: LinearGaussianModel) -> Params:
+        """:meth:`rows` times ``S J_h``: (k, params)."""
+        return model.measurement.in_weights[self._rows_used(model)]
 
     def measure(self, model: LinearGaussianModel, images: Image) -> Tensor:
         """What the rows see of images (j, height, width): (j, k) float64."""
@@ -200,9 +201,28 @@ class Data:
         parts = []
         for chunk in columns.split(CHUNK, dim=1):
             images = covariance @ self.backproject(chunk).flatten(1).mT
-            sinograms = self.ray.forward(images.mT.reshape(-1, *self.ray.domain_shape))
-            parts.append(sinograms.flatten(1)[:, self.index].double() * self.weights.sqrt())
+            parts.append(self._whitened(images.mT.reshape(-1, *self.ray.domain_shape)))
         return torch.cat(parts).mT
+
+    def _signal_of_rows(self, model: LinearGaussianModel) -> Tensor | None:
+        """The signal's covariance times the combinations that the model has of these rays, (m, k);
+        one JVP for each, as their rows are known. None where it has none."""
+        if model.measurement.compression is None or not len(self._rows_used(model)):
+            return None
+        basis, parts = self.basis(model), []
+        if model.features.pixel_gram is not None:
+            return self.signal(model, basis)
+        for chunk in self.rows_in_weights(model).split(CHUNK):
+            images = model.slope * model.jacobian.forward(model.prior.covariance_apply(chunk))
+            parts.append(self._whitened(images))
+        signal = torch.cat(parts).mT
+        if model.log_nugget_variance is not None:
+            signal = signal + model.nugget_variance * self._whitened(self.backproject(basis)).mT
+        return signal
+
+    def _whitened(self, images: Image) -> Tensor:
+        """``W^{1/2} A x`` of the used rays for images (j, height, width): (j, m) float64."""
+        return self.ray.forward(images).flatten(1)[:, self.index].double() * self.weights.sqrt()
 
     def backproject(self, columns: Tensor) -> Tensor:
         """``Aᵀ W^{1/2}`` of columns (m, j): (j, height, width)."""

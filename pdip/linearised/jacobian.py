@@ -15,7 +15,8 @@ from pdip.errors import ComputationError
 from pdip.ranks import mapped
 from pdip.typing import Image, Params
 
-MEMORY_BUDGET_BYTES = 1_000_000_000
+MEMORY_BUDGET_BYTES = {"cpu": 450_000_000, "cuda": 4_000_000_000}
+"""Of one chunk. On a CPU larger tensors go back to the system after every layer."""
 MOST_AT_ONCE = {"cpu": 16, "cuda": 256}  # more only fill the caches of a CPU, and keep ranks idle
 ACTIVATIONS_PER_PIXEL_CHANNEL = 24  # what one vector keeps alive in a pass, measured on the U-Nets
 
@@ -34,7 +35,8 @@ class Jacobian:
         network_input: z, (height, width).
         params: values of all parameters of the network by name.
         names: the parameters that are differentiated, in this order, flattened row-major.
-        memory_budget_bytes: bound on the working memory of one chunk.
+        memory_budget_bytes: bound on the working memory of one chunk; None for 450 MB on a CPU and
+            4 GB on a GPU.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class Jacobian:
         params: Mapping[str, Tensor],
         names: tuple[str, ...],
         *,
-        memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+        memory_budget_bytes: int | None = None,
     ):
         self.network = network
         self.network_input = network_input
         self.params = {name: value.detach() for name, value in params.items()}
         self.names = tuple(names)
-        self.memory_budget_bytes = memory_budget_bytes
+        kind = network_input.device.type
+        self.memory_budget_bytes = memory_budget_bytes or MEMORY_BUDGET_BYTES[kind]
 
     @property
     def shapes(self) -> list[torch.Size]:

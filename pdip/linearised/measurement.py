@@ -12,7 +12,7 @@ from torch import Tensor
 from pdip.errors import ComputationError
 from pdip.linearised.features import Features
 from pdip.linearised.gram import gram_bases
-from pdip.typing import Image
+from pdip.typing import Image, Params
 
 MAX_BYTES = 18_000_000_000
 WORKING_MATRICES = 12  # matrices of rows x rows alive beside the bases
@@ -83,11 +83,15 @@ class Measurement:
         """
         features = self.features
         self._check_memory()
-        sloped = self.rows * features.slope
         if features.pixel_gram is None:
-            return gram_bases(features.jacobian.adjoint(sloped), features.prior)
-        flat = sloped.flatten(1).double()
+            return gram_bases(self.in_weights, features.prior)
+        flat = (self.rows * features.slope).flatten(1).double()
         return torch.stack([flat @ gram @ flat.mT for gram in features.pixel_gram])
+
+    @cached_property
+    def in_weights(self) -> Params:
+        """``B S J_h``: (rows, params), one VJP for each row; kept for all that needs it again."""
+        return self.features.jacobian.adjoint(self.rows * self.features.slope)
 
     @cached_property
     def nugget_gram(self) -> Tensor:

@@ -107,7 +107,7 @@ class Posterior(ImagePosterior):
 
     @cached_property
     def _cross(self) -> Tensor:
-        """``Cov[h, y] = J Σ Jᵀ S Bᵀ``: (pixels, k) float64, one VJP and JVP a row at most."""
+        """``Cov[h, y] = J Σ Jᵀ S Bᵀ``: (pixels, k) float64, one JVP a row at most."""
         model, features = self.model, self.model.features
         slope = model.slope.reshape(-1)
         rows = self.data.rows(model)
@@ -115,8 +115,8 @@ class Posterior(ImagePosterior):
             latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
             return latent @ (rows.flatten(1) * slope).double().mT
         columns = []
-        for chunk in rows.split(CHUNK):
-            weights = model.prior.covariance_apply(model.jacobian.adjoint(chunk * model.slope))
+        for chunk in self.data.rows_in_weights(model).split(CHUNK):
+            weights = model.prior.covariance_apply(chunk)
             columns.append(model.jacobian.forward(weights).flatten(1).mT.double())
         return torch.cat(columns, dim=1)
 

@@ -72,8 +72,8 @@ class Projected(Cholesky):
             signal: ``V -> S V``, symmetric positive semidefinite, on whitened rays.
             size: m.
             noise_variance: σ².
-            guess: an earlier Q (m, k); the new one holds the range of ``S Q``, up to
-                the rank that is asked for.
+            guess: ``S Q`` of an earlier Q (m, k); the new one holds its range, up to the rank
+                that is asked for.
             device: where the signal lives.
 
         Returns:
@@ -89,9 +89,7 @@ class Projected(Cholesky):
             return outside(basis, draw.to(basis))
 
         if guess is not None:
-            if guess.shape[1] == size:
-                return guess, 0.0
-            basis = extended(basis, signal(guess[:, :most]))
+            basis = extended(basis, guess[:, :most])
         while True:
             count = basis.shape[1]
             if count == size:

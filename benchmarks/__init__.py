@@ -1,0 +1,1 @@
+"""The same work, timed: `make bench`, or `python -m benchmarks [--quick]`."""
