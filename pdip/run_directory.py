@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from pdip.errors import InputError
-from pdip.scan import Scan
+from pdip.scan import Scan, Stack
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
@@ -25,6 +25,8 @@ CHECKPOINTS = (
 )  # fmt: skip
 FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, SETTINGS, INPUT, *CHECKPOINTS)
 """All that a run ever writes; nothing else in the folder is touched."""
+SLICES = "slices"
+"""Folder of the runs of a stack's slices, one folder each, named by its number."""
 
 ANYWHERE = {("ray", "device")}
 """Settings in which a resumed run may differ from the first part."""
@@ -45,7 +47,7 @@ class RunDirectory:
 
     def begin(
         self,
-        scan: Scan,
+        scan: Scan | Stack,
         settings: dict[str, dict],
         *,
         resume: bool = False,
@@ -54,7 +56,7 @@ class RunDirectory:
         """Make the folder ready and write down what the run is made of.
 
         Args:
-            scan: the scan as it is used, after thinning of views.
+            scan: the scan as it is used, after thinning of views, or the stack of them.
             settings: all settings with their values, as plain data.
             resume: go on with a run of the same scan and settings; a folder without one is new.
             overwrite: remove the files of an earlier run.
@@ -75,14 +77,40 @@ class RunDirectory:
             self._check_same(found, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in FILES if overwrite else ():
-                (self.path / name).unlink(missing_ok=True)
+            if overwrite:
+                self._clear()
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror or error}); name another --out."
             ) from None
         self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
         self.write_json(INPUT, found)
+
+    def _clear(self) -> None:
+        """Remove the files of a run, those of its slices too."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        slices = [self.slice(number) for number in self.slice_numbers()]
+        for folder in slices:
+            folder._clear()
+            if not any(folder.path.iterdir()):
+                folder.path.rmdir()
+        if slices and not any((self.path / SLICES).iterdir()):
+            (self.path / SLICES).rmdir()
+
+    def slice(self, number: int) -> "RunDirectory":
+        """The folder of the run of one slice of a stack."""
+        return RunDirectory(self.path / SLICES / f"{number:04d}")
+
+    def slice_numbers(self) -> list[int]:
+        """The slices that have a folder, in order; none for the run of a single scan."""
+        names = (path.name for path in (self.path / SLICES).glob("[0-9]*") if path.is_dir())
+        return sorted(int(name) for name in names if name.isdigit())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: ``summary.json`` is written last."""
+        return (self.path / SUMMARY).exists()
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
@@ -120,6 +148,17 @@ class RunDirectory:
         array = values.detach().cpu().numpy().astype(np.float32)
         self.write(name, lambda stream: np.save(stream, array, allow_pickle=False))
 
+    def write_volume(self, name: str, slices: Iterable[np.ndarray], shape) -> None:
+        """Images one after another as one float32 ``.npy`` (slices, height, width)."""
+
+        def fill(stream) -> None:
+            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for image in slices:
+                stream.write(np.ascontiguousarray(image, "<f4").tobytes())
+
+        self.write(name, fill)
+
     def write_json(self, name: str, values) -> None:
         """Strict JSON: numbers that are NaN or infinite become null."""
         text = json.dumps(strict(values), indent=2, ensure_ascii=False, allow_nan=False)
@@ -150,6 +189,19 @@ class RunDirectory:
         finally:
             unfinished.unlink(missing_ok=True)
 
+    def read_json(self, name: str):
+        """What a file that :meth:`write_json` wrote holds.
+
+        Raises:
+            InputError: there is no such file, or it is damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                f"{self.path / name} is missing or damaged; start the run anew with --overwrite."
+            ) from None
+
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
         """Tensors and record of a file that :meth:`write_tensors` wrote.
 
@@ -167,8 +219,15 @@ class RunDirectory:
             raise InputError(f"{path} is damaged; start the run anew with --overwrite.") from None
 
 
-def fingerprint(scan: Scan) -> dict[str, str]:
-    """What the scan is made of, short enough to keep and compare."""
+def fingerprint(scan: Scan | Stack) -> dict[str, str]:
+    """What the scan is made of, short enough to keep and compare; each slice has its own."""
+    if isinstance(scan, Stack):
+        return {
+            "selection of slices": repr(scan.numbers),
+            "shape of the stack": repr(tuple(scan.sinograms.shape)),
+            "geometry": hashlib.sha256(repr(scan.geometry).encode()).hexdigest(),
+            "image grid": repr(scan.grid),
+        }
     weights = b"" if scan.weights is None else scan.weights.cpu().numpy().tobytes()
     return {
         "sinogram": hashlib.sha256(scan.sinogram.cpu().numpy().tobytes()).hexdigest(),

@@ -49,7 +49,7 @@ CHOICES: dict[str, dict[str, Callable]] = {
 }
 """Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""
 
-RECORDS = {"scan", "ray", "network", "fit", "model", "progress"}
+RECORDS = {"scan", "ray", "network", "fit", "model", "before", "progress"}
 """Parameters of stages that the pipeline fills."""
 
 FROM_DATA = {

@@ -14,8 +14,8 @@ LEVELS = (
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
     ("stages", "settings", "device", "region", "result", "run_directory", "checkpoints",
-     "pipeline"),
-    ("config", "terminal", "cli"),
+     "pipeline", "stack_run"),
+    ("config", "arguments", "terminal", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
@@ -24,6 +24,8 @@ OPTIONAL = {
     "diffct": "ray/engine_diffct.py",
     "tomosipo": "ray/engine_tomosipo.py",
     "ts_algorithms": "ray/engine_tomosipo.py",
+    "h5py": "scan/hdf5.py",
+    "hdf5plugin": "scan/hdf5.py",
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip

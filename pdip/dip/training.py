@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -47,6 +47,8 @@ class Training:
         rule: a class of :data:`~pdip.dip.stopping.STOPPING_RULES`.
         seed: of the first restart.
         progress: called as ``progress(step, max_steps, text)``.
+        before: weights by parameter name that the first restarts go on from, one set each, in
+            place of drawn ones that are fitted to a warm start.
     """
 
     data: DataTerm
@@ -57,6 +59,7 @@ class Training:
     rule: type
     seed: int
     progress: Callable[[int, int, str], None] | None
+    before: tuple[Mapping[str, Tensor], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
     """
     fits: list[Trained | None] = [None] * count
     networks = [network] + [network.like(seed=training.seed + i) for i in range(1, count)]
+    for drawn, weights in zip(networks, training.before, strict=False):
+        drawn.load_state_dict(weights)
     slower = 1.0
     for attempt in range(ATTEMPTS):
         missing = [number for number in range(count) if fits[number] is None]
@@ -89,6 +94,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
             first = training.seed + count * attempt
             networks = [network.like(seed=first + i) for i in range(len(missing))]
         starts = [training.starts[number % len(training.starts)] for number in missing]
+        if not attempt:
+            starts = _without_warm_up(starts, len(training.before))
         new = _train_together(training, starts, networks, slower)
         if new is None:
             return None
@@ -106,6 +113,12 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
     )
 
 
+def _without_warm_up(starts: list[Start], count: int) -> list[Start]:
+    """The first ``count`` of them for networks that hold an image; equal ones stay one object."""
+    held = {id(start): replace(start, warm=False) for start in starts[:count]}
+    return [held[id(start)] for start in starts[:count]] + starts[count:]
+
+
 def _train_together(training: Training, starts, networks, slower) -> list[Trained | None] | None:
     """One fit per network; None for a fit that collapsed, or for all if the output clips.
 
@@ -118,8 +131,8 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
     if ray.device.type == "cpu":
         jobs = [[number] for number in numbers]
     else:
-        of_starts = ([n for n in numbers if starts[n] is start] for start in training.starts)
-        jobs = [job for job in of_starts if job]
+        distinct = {id(start): start for start in starts}.values()
+        jobs = [[n for n in numbers if starts[n] is start] for start in distinct]
     jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
     workers = min(cores, len(jobs)) if ray.device.type == "cpu" else 1
     progress = _MeanProgress(training.progress, len(jobs))
