@@ -10,10 +10,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from pdip.arguments import parsed
 from pdip.checkpoints import DirectoryCheckpoints
@@ -23,11 +21,12 @@ from pdip.errors import ComputationError, InputError
 from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.region import read_box, read_mask
-from pdip.report import draw_overview, draw_volume, summary, volume_summary
 from pdip.result import Result
-from pdip.run_directory import ARRAYS, OVERVIEW, POSTERIOR, SUMMARY, RunDirectory
+from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
+from pdip.run_files import read_truth, slice_sentence, write_result, write_volumes
 from pdip.scan import (
     Scan,
+    Stack,
     holds_stack,
     read_ground_truth,
     read_scan,
@@ -35,9 +34,8 @@ from pdip.scan import (
     read_true_slices,
 )
 from pdip.settings import Settings
-from pdip.stack_run import SliceOutcome, StackRun
+from pdip.stack_run import StackRun
 from pdip.terminal import Terminal
-from pdip.typing import Image
 
 TRACEBACK = "PDIP_TRACEBACK"
 """Environment variable: when set, a failure shows where in the code it happened."""
@@ -106,10 +104,8 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     terminal = Terminal()
     try:
         with quiet_libraries():
-            return run(command, settings, reading, directory, source, terminal)
-    except InputError:
-        directory.forget()
-        raise
+            run(command, settings, reading, directory, source, terminal)
+            return 0
     except KeyboardInterrupt:
         terminal.close()
         return failed(
@@ -121,156 +117,57 @@ def run_reconstruct(command: argparse.Namespace) -> int:
         terminal.close()
 
 
-def run_scan(command, settings: Settings, reading, directory, source, terminal) -> int:
+def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
     """Reconstruct a single scan."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
-    truth = read_truth(command, read_ground_truth, scan.grid, reading["dataset"])
-    directory.begin(
-        scan,
-        {"scan": reading, **settings.resolved()},
-        resume=command.resume,
-        overwrite=command.overwrite,
-    )
-    checkpoints = DirectoryCheckpoints(directory)
-    result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
-    write_result(directory, result, scan, truth, source, terminal)
-    return 0
+    truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
+        checkpoints = DirectoryCheckpoints(directory)
+        result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
+        write_result(directory, result, scan, truth, source, terminal)
 
 
-def run_stack(command, settings: Settings, reading, directory, source, terminal) -> int:
+def run_stack(command, settings: Settings, reading, directory, source, terminal) -> None:
     """Reconstruct the slices of a stack, one after another, and put them together."""
     stack = read_stack(command.sinogram, command.geometry, **reading)
-    truths = read_truth(command, read_true_slices, stack, reading["dataset"])
-    directory.begin(
-        stack,
-        {"scan": reading, **settings.resolved()},
-        resume=command.resume,
-        overwrite=command.overwrite,
-    )
-    for sentence in stack.assumptions:
-        terminal.assumed(sentence)
-
-    def write_slice(folder: RunDirectory, result: Result, scan: Scan, number: int) -> None:
-        truth = None if truths is None else truths[number]
-        write_result(folder, result, scan, truth, {**source, "slice": number}, told(number))
+    truths = read_truth(source, read_true_slices, stack, reading["dataset"])
 
     def told(number: int) -> Terminal:
         return Terminal(f"slice {number}, ")
 
-    run = StackRun(stack, settings, reading, directory, told, write_slice)
-    outcomes = []
-    for outcome in run.outcomes(resume=command.resume):
-        outcomes.append(outcome)
-        terminal.finished(f"slice {outcome.number}", slice_sentence(directory, outcome))
-    missing = [outcome for outcome in outcomes if outcome.failure is not None]
-    if len(missing) == len(outcomes):
-        raise missing[0].failure
+    def write(folder: RunDirectory, result: Result, scan: Scan, number: int) -> None:
+        truth = None if truths is None else truths[number]
+        write_result(folder, result, scan, truth, {**source, "slice": number}, told(number))
+
+    run = StackRun(stack, settings, reading, directory, told, write)
+    with begun(directory, stack, {"scan": reading, **settings.resolved()}, command):
+        for sentence in stack.assumptions:
+            terminal.assumed(sentence)
+        outcomes = []
+        for outcome in run.outcomes(resume=command.resume):
+            outcomes.append(outcome)
+            terminal.finished(f"slice {outcome.number}", slice_sentence(directory, outcome))
+        missing = [outcome for outcome in outcomes if outcome.failure is not None]
+        if len(missing) == len(outcomes):
+            raise missing[0].failure
     write_volumes(run, outcomes, source, terminal)
-    if not missing:
-        return 0
-    names = ", ".join(str(outcome.number) for outcome in missing)
-    return failed(
-        f"{len(missing)} of {len(outcomes)} slices have no result and are NaN in the volumes: "
-        f"{names}; why is in {directory.path / SUMMARY}.",
-        1,
-    )
-
-
-def slice_sentence(directory: RunDirectory, outcome: SliceOutcome) -> str:
-    """How a slice ended, in one line."""
-    if outcome.failure is not None:
-        return f"no result: {outcome.failure}"
-    numbers = directory.slice(outcome.number).read_json(SUMMARY)
-    scored = "" if numbers["psnr"] is None else f", psnr {numbers['psnr']:.2f} dB"
-    seconds = sum(cost["seconds"] for cost in numbers["stages"].values())
-    return (
-        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std {numbers['noise_std']:.3g}{scored}, "
-        f"{seconds:.1f} s; {numbers['stop_reason']}"
-    )
-
-
-def write_volumes(run: StackRun, outcomes, source: Mapping, terminal: Terminal) -> None:
-    """Write the files of a stack beside the folders of its slices, ``summary.json`` last."""
-    terminal.started("files")
-    directory = run.directory
-    run.write_volumes(outcomes, ARRAYS)
-    volumes = [np.load(directory.path / name, mmap_mode="r") for name in ARRAYS[:2]]
-    figure = draw_volume(*volumes, [outcome.number for outcome in outcomes], run.stack.grid)
-    directory.write(OVERVIEW, lambda stream: figure.savefig(stream, format="png", dpi=150))
-    slices = {
-        outcome.number: str(outcome.failure)
-        if outcome.failure is not None
-        else directory.slice(outcome.number).read_json(SUMMARY)
-        for outcome in outcomes
-    }
-    numbers = volume_summary(slices, run.stack.assumptions, source)
-    directory.write_json(SUMMARY, numbers)
-    for sentence in numbers["assumptions"][len(run.stack.assumptions) :]:
-        terminal.assumed(sentence)
-    if numbers["psnr"] is not None:
-        terminal.finished(
-            "scores",
-            f"means over slices: psnr {numbers['psnr']:.2f} dB, ssim {numbers['ssim']:.3f}, "
-            f"relative l2 {numbers['relative_l2']:.3f}, log-likelihood per pixel "
-            f"{numbers['log_likelihood_per_pixel']:.3f} ({numbers['log_likelihood_kind']}), "
-            f"coverage of the 95 % interval {numbers['coverage_95']:.3f}",
+    if missing:
+        raise ComputationError(
+            f"{len(missing)} of {len(outcomes)} slices have no result and are NaN in the volumes: "
+            f"{', '.join(str(outcome.number) for outcome in missing)}; why is in "
+            f"{directory.path / SUMMARY}."
         )
-    terminal.finished(
-        "written", f"{directory.path / OVERVIEW} and beside it the volumes and {SUMMARY}"
-    )
 
 
-def read_truth(command: argparse.Namespace, read: Callable, place, dataset: str | None):
-    """The truth that was named, or the one inside the scan file, or None.
-
-    Args:
-        command: names the files.
-        read: reads an image or a volume from a file, as it fits ``place``.
-        place: the grid or the stack to compare with.
-        dataset: of the sinogram in an HDF5 file.
-    """
-    if command.ground_truth is not None:
-        truth = read(command.ground_truth, place)
-        if truth is None:
-            raise InputError(
-                f"{command.ground_truth} holds neither 'ground_truth' nor 'reference'; name a "
-                ".npy image or a .npz or HDF5 file with one of them."
-            )
-        return truth
-    if Path(command.sinogram).suffix.lower() == ".npy":
-        return None
-    return read(command.sinogram, place, dataset)
-
-
-def write_result(
-    directory: RunDirectory,
-    result: Result,
-    scan: Scan,
-    truth: Image | None,
-    source: Mapping[str, str | None],
-    terminal: Terminal,
-) -> None:
-    """Write all files of a finished run, ``summary.json`` last."""
-    terminal.started("files")
-    directory.write_array("reconstruction.npy", result.image)
-    directory.write_array("std.npy", result.std)
-    directory.write_array("posterior_mean.npy", result.mean)
-    directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
-    figure = draw_overview(result.image, result.std, truth, scan.grid)
-    directory.write(OVERVIEW, lambda stream: figure.savefig(stream, format="png", dpi=150))
-    numbers = summary(result, truth, source)
-    directory.write_json(SUMMARY, numbers)
-    if truth is not None:
-        terminal.finished(
-            "scores",
-            f"psnr {numbers['psnr']:.2f} dB, ssim {numbers['ssim']:.3f}, relative l2 "
-            f"{numbers['relative_l2']:.3f}, log-likelihood per pixel "
-            f"{numbers['log_likelihood_per_pixel']:.3f} ({numbers['log_likelihood_kind']}), "
-            f"coverage of the 95 % interval {numbers['coverage_95']:.3f}",
-        )
-    terminal.finished(
-        "written", f"{directory.path / OVERVIEW} and beside it the arrays and {SUMMARY}"
-    )
+@contextlib.contextmanager
+def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: argparse.Namespace):
+    """The folder made ready; input that turns out to be unusable leaves no folder behind."""
+    directory.begin(scan, settings, resume=command.resume, overwrite=command.overwrite)
+    try:
+        yield
+    except InputError:
+        directory.forget()
+        raise
 
 
 def run_roi(command: argparse.Namespace) -> int:
@@ -295,9 +192,9 @@ def slice_directory(directory: RunDirectory, number: int | None) -> RunDirectory
         return directory.slice(number)
     if not numbers:
         raise InputError(f"{directory.path} holds no stack of slices; leave --slice out.")
+    listed = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
     raise InputError(
-        f"{directory.path} holds a stack of {len(numbers)} slices from {numbers[0]} to "
-        f"{numbers[-1]}; name one of them with --slice N."
+        f"{directory.path} holds a stack of slices ({listed}); name one of them with --slice N."
     )
 
 

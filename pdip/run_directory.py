@@ -114,12 +114,16 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
-        if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
+        for number in self.slice_numbers():
+            self.slice(number).forget()
+        kept = [name for name in FILES if name not in (SETTINGS, INPUT)]
+        if self.slice_numbers() or any((self.path / name).exists() for name in kept):
             return
         for name in (SETTINGS, INPUT):
             (self.path / name).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        for folder in (self.path / SLICES, self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def _check_same(self, found: dict, settings: dict[str, dict]) -> None:
         """Raise InputError that names what differs from the run in the folder."""
@@ -158,6 +162,10 @@ class RunDirectory:
                 stream.write(np.ascontiguousarray(image, "<f4").tobytes())
 
         self.write(name, fill)
+
+    def write_figure(self, name: str, figure) -> None:
+        """A matplotlib figure as PNG."""
+        self.write(name, lambda stream: figure.savefig(stream, format="png", dpi=150))
 
     def write_json(self, name: str, values) -> None:
         """Strict JSON: numbers that are NaN or infinite become null."""

@@ -70,9 +70,8 @@ def draw_volume(
     """
     means = np.array([part.mean() for part in std])
     done = np.flatnonzero(np.isfinite(means))
-    spread = np.linspace(0, len(done) - 1, min(SHOWN_SLICES, len(done)) + 2)[1:-1]
-    shown = sorted({int(done[round(place)]) for place in spread})
-    columns = len(shown)
+    columns = min(SHOWN_SLICES, len(done))
+    shown = [int(done[int((column + 0.5) * len(done) / columns)]) for column in range(columns)]
     figure = Figure(
         figsize=(PANEL_INCHES * max(columns, 2), 2.4 * PANEL_INCHES), layout="constrained"
     )
@@ -90,7 +89,8 @@ def draw_volume(
             draw_panel(figure, figure.add_subplot(axes[row, column]), panel, extent)
     line = figure.add_subplot(axes[2, :])
     line.plot(numbers, means, "o-", markersize=3)
-    line.set(xlabel="slice", ylabel="mean std (1/mm)", ylim=(0, None))
+    line.set(xlabel="slice", ylabel="mean std (1/mm)", ylim=(0, 1.1 * means[done].max()))
+    line.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 

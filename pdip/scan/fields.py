@@ -59,14 +59,14 @@ def line_integrals(values, said: list[str]) -> torch.Tensor:
     """Return one sinogram in float32; refuse what are no line integrals."""
     if isinstance(values, str) or values.dtype.kind in "US":
         raise InputError("the sinogram must be an array of numbers, got text.")
+    if values.ndim != 2:
+        raise InputError(
+            f"the sinogram must have two axes (views, detectors), got shape "
+            f"{tuple(values.shape)}; read a stack of slices with pdip.read_stack."
+        )
     integers = values.dtype.kind in "iu"
     with np.errstate(all="ignore"):
         sinogram = rays_tensor("sinogram", values.astype(np.float32))
-    if sinogram.ndim != 2:
-        raise InputError(
-            f"the sinogram must have two axes (views, detectors), got shape "
-            f"{tuple(sinogram.shape)}; read a stack of slices with pdip.read_stack."
-        )
     if sinogram.numel() == 0:
         raise InputError(f"the sinogram is empty, its shape is {tuple(sinogram.shape)}.")
     check_finite("sinogram", sinogram)

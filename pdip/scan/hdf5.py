@@ -152,7 +152,9 @@ def _name_of_sinogram(file: h5py.File, path: Path) -> str | None:
 
 def _choice(what: str, file: h5py.File) -> str:
     """One sentence that ends with the data sets there are."""
-    shown = [f"{found.name} {found.shape}" for found in _datasets(file)]
+    datasets = _datasets(file)
+    large = [found for found in datasets if found.ndim in (2, 3)] or datasets
+    shown = [f"{found.name} {found.shape}" for found in large]
     listed = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     return f"{what} (it holds {listed or 'none'}); name the one to use with --dataset NAME."
 

@@ -109,8 +109,12 @@ def read_fields(path: Path, dataset: str | None = None) -> dict:
 
 def read_hdf5(path: Path, dataset: str | None = None) -> dict:
     """The keys of an HDF5 file; the libraries for it are loaded for such a file only."""
-    from pdip.scan import hdf5
-
+    try:
+        from pdip.scan import hdf5
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path.name} needs the package {error.name}; install it with pip."
+        ) from None
     return hdf5.read_hdf5(path, dataset)
 
 

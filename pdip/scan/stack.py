@@ -170,19 +170,12 @@ def _check_shapes(shape: tuple[int, ...], geometry: ParallelBeam | FanBeam) -> N
     if shape[1:] == geometry.shape:
         return
     views, detectors = geometry.shape
-    orders = {
-        (shape[0], shape[2]): "(views, slices, detectors); swap them with stack.swapaxes(0, 1)",
-        (shape[2], shape[1]): "(slices, detectors, views); swap them with stack.swapaxes(1, 2)",
-        (shape[0], shape[1]): "(views, detectors, slices); move them with "
-        "numpy.moveaxis(stack, 2, 0)",
-    }
     if shape[1] != views and views in shape:
-        for (as_views, as_detectors), meant in orders.items():
-            if as_views == views and as_detectors in (detectors, shape[2]):
-                raise InputError(
-                    f"the stack has shape {shape} but the geometry lists {views} angles; its axes "
-                    f"look like {meant}."
-                )
+        raise InputError(
+            f"the stack has shape {shape} but the geometry lists {views} angles, as many as axis "
+            f"{shape.index(views)} is long; the axes must be (slices, views, detectors), so "
+            "reorder them with numpy.moveaxis."
+        )
     raise InputError(
         f"each slice of the stack is {shape[1]} x {shape[2]} but the geometry has {views} views x "
         f"{detectors} detectors; the axes must be (slices, views, detectors)."
