@@ -1,4 +1,10 @@
-"""A stack of slices, each a run in a folder of its own that goes on from its neighbour's fit."""
+"""A stack of slices, each a run in a folder of its own that goes on from its neighbour's fit.
+
+Weights that have been through many fits fit as well as fresh ones, in a quarter of the steps, but
+the evidence then wants a wider prior, and the error bars grow along the stack. So every fifth slice
+begins anew (docs/results.md has the numbers). Which ones do is decided by the number of the slice
+in the file: the result of a slice does not depend on how the stack was cut.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +20,9 @@ from pdip.run_directory import RunDirectory
 from pdip.scan import Scan, Stack
 from pdip.settings import Settings
 from pdip.stages import Observer
+
+CHAIN_SLICES = 5
+"""Slices 0, 5, 10, ... begin from random weights, those between from the slice before."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class StackRun:
     write: Callable[[RunDirectory, Result, Scan, int], None]
 
     def outcomes(self, *, resume: bool) -> Iterator[SliceOutcome]:
-        """Reconstruct one slice after another; each goes on from the last one with a result.
+        """Reconstruct one slice after another; each goes on from the last one of its chain.
 
         A slice that cannot be read or has no honest result does not end the run.
 
@@ -62,6 +71,8 @@ class StackRun:
         """
         last = None
         for number in own_slices(self.stack.numbers):
+            if last is not None and number // CHAIN_SLICES != last // CHAIN_SLICES:
+                last = None
             outcome = self._outcome(number, last, resume)
             if outcome.failure is None:
                 last = number
@@ -114,5 +125,9 @@ class StackRun:
 
 
 def own_slices(numbers: Sequence[int]) -> Sequence[int]:
-    """The slices that this process does, in order: all of them."""
+    """The slices that this process does, in order: all of them.
+
+    To give each of several processes whole chains of :data:`CHAIN_SLICES` leaves every number as it
+    is in one process.
+    """
     return numbers

@@ -139,6 +139,15 @@ def test_a_slice_is_the_single_run_from_its_neighbours_fit(files, finished):
         assert np.array_equal(volume(finished, "std.npy")[number], result.std.float().numpy())
 
 
+def test_a_chain_of_slices_ends_by_the_number_of_the_slice(files, tmp_path, monkeypatch):
+    """Slices 0 and 1, 2 and 3 are chains here: slice 3 begins anew whatever was before it."""
+    monkeypatch.setattr(stack_run, "CHAIN_SLICES", 2)
+    settings = yaml.safe_load((files / "quick.yaml").read_text())
+    alone = pdip.reconstruct(pdip.read_stack(files / "stack.npz").scan(3), settings)
+    assert reconstruct(files, tmp_path / "run", "--slices", "1:") == 1
+    assert np.array_equal(volume(tmp_path / "run")[2], alone.image.float().numpy())
+
+
 def test_resume_skips_finished_slices_and_ends_the_same(
     files, finished, tmp_path, monkeypatch, capsys
 ):
