@@ -131,7 +131,7 @@ def _at(file: h5py.File, name: str, followed: int = 0):
 
 
 def _kind_of_link(group: h5py.Group, key: str) -> int:
-    """The type of a link, found without going where it leads, as ``key in group`` does."""
+    """The type of a link, found without going where it leads."""
     return group.id.links.get_info(key.encode()).type
 
 
