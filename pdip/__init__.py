@@ -10,8 +10,10 @@ from pdip.scan import (
     ImageGrid,
     ParallelBeam,
     Scan,
+    Stack,
     read_ground_truth,
     read_scan,
+    read_stack,
     simulate,
 )
 from pdip.ray import RayTransform, fbp, ray_transform
@@ -44,7 +46,9 @@ __all__ = [
     "FanBeam",
     "ImageGrid",
     "Scan",
+    "Stack",
     "read_scan",
+    "read_stack",
     "read_ground_truth",
     "simulate",
     "RayTransform",

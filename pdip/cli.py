@@ -10,16 +10,12 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from pdip.arguments import parsed
 from pdip.checkpoints import DirectoryCheckpoints
-from pdip.config import (
-    OneSentenceParser,
-    add_setting_options,
-    resolved_scan,
-    settings_of,
-)
+from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.interruption import stoppable
@@ -27,14 +23,22 @@ from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask
-from pdip.report import draw_overview, summary
 from pdip.result import Result
-from pdip.run_directory import OVERVIEW, POSTERIOR, SUMMARY, RunDirectory
-from pdip.scan import Scan, read_ground_truth, read_scan
-from pdip.settings import Settings, nearest
+from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
+from pdip.run_files import read_truth, slice_sentence, write_result, write_volumes
+from pdip.scan import (
+    Scan,
+    Stack,
+    holds_stack,
+    read_ground_truth,
+    read_scan,
+    read_stack,
+    read_true_slices,
+)
+from pdip.settings import Settings
+from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.terminal import Terminal
-from pdip.typing import Image
 
 TRACEBACK = "PDIP_TRACEBACK"
 """Environment variable: when set, a failure shows where in the code it happened."""
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
     try:
-        command = parsed(arguments)
+        command = parsed(arguments, {"reconstruct": run_reconstruct, "roi": run_roi})
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
     except SystemExit as leaving:  # --help
@@ -101,93 +105,27 @@ def failed(sentence, code: int) -> int:
     return code
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command line as a namespace with the function ``run``.
-
-    Raises:
-        InputError: an unknown option (the nearest one is named) or one without its value.
-    """
-    parser = OneSentenceParser(
-        prog="pdip", description="Reconstruct a CT scan with an error bar for every pixel."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=OneSentenceParser)
-    options = {
-        "reconstruct": add_reconstruct(commands.add_parser(
-            "reconstruct", allow_abbrev=False, help="one scan in, reconstruction and std out"
-        )),
-        "roi": add_roi(commands.add_parser(
-            "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
-        )),
-    }  # fmt: skip
-    found, unknown = parser.parse_known_args(arguments)
-    for argument in unknown:
-        if argument.startswith("--"):
-            name = argument.partition("=")[0]
-            raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
-        raise InputError(f"unexpected argument {argument!r}; options start with --.")
-    return found
-
-
-def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of ``pdip reconstruct`` and return their names."""
-    parser.set_defaults(run=run_reconstruct)
-    parser.add_argument("--sinogram", metavar="FILE", required=True, help=".npy or .npz scan")
-    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
-    parser.add_argument(
-        "--ground-truth", metavar="F", help="true image, for scores only; found in a .npz scan"
-    )
-    parser.add_argument("--out", metavar="DIR", help="folder of the run [runs/<name of the scan>]")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    parser.add_argument(
-        "--deterministic", action="store_true",
-        help="the same bits in every run on one GPU; on a CPU they are the same without",
-    )  # fmt: skip
-    add_setting_options(parser)
-    return list(parser._option_string_actions)
-
-
-def add_roi(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of ``pdip roi`` and return their names."""
-    parser.set_defaults(run=run_roi, deterministic=False)
-    parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
-    region = parser.add_mutually_exclusive_group(required=True)
-    region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
-    region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")
-    return list(parser._option_string_actions)
-
-
 def run_reconstruct(command: argparse.Namespace) -> int:
     """``pdip reconstruct``: read, check, run all stages, write the files."""
     sections = settings_of(command)
-    thinning = resolved_scan(sections.pop("scan"))
+    reading = resolved_scan(sections.pop("scan"))
     settings = Settings.of(sections)
     checked_device(settings.ray.get("device", "cpu"))
-    scan = read_scan(command.sinogram, command.geometry, **thinning)
-    truth = read_truth(command, scan)
     directory = RunDirectory(command.out or Path("runs") / Path(command.sinogram).stem)
-    directory.begin(
-        scan,
-        {"scan": thinning, **settings.resolved()},
-        resume=command.resume,
-        overwrite=command.overwrite,
-    )
     source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
+    run = run_scan
+    if holds_stack(command.sinogram, reading["dataset"]):
+        run = run_stack
+    elif reading.pop("slices") is not None:
+        raise InputError(
+            f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
+            "holds a single scan; leave it out."
+        )
     terminal = Terminal() if rank() == 0 else Observer()
     try:
         with quiet_libraries():
-            result = reconstruct(
-                scan,
-                settings,
-                observer=terminal,
-                checkpoints=DirectoryCheckpoints(directory, terminal.warned),
-            )
-            write_result(directory, result, scan, truth, source, terminal)
-        directory.finish()
-    except InputError:
-        directory.forget()
-        raise
+            run(command, settings, reading, directory, source, terminal)
+            return 0
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(
@@ -197,62 +135,69 @@ def run_reconstruct(command: argparse.Namespace) -> int:
         )
     finally:
         terminal.close()
-    return 0
 
 
-def read_truth(command: argparse.Namespace, scan: Scan) -> Image | None:
-    """The true image that was named, or the one inside a ``.npz`` scan, or None."""
-    if command.ground_truth is not None:
-        truth = read_ground_truth(command.ground_truth, scan.grid)
-        if truth is None:
-            raise InputError(
-                f"{command.ground_truth} holds neither 'ground_truth' nor 'reference'; name a "
-                ".npy image or a .npz file with one of them."
-            )
-        return truth
-    if Path(command.sinogram).suffix.lower() == ".npz":
-        return read_ground_truth(command.sinogram, scan.grid)
-    return None
+def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
+    """Reconstruct a single scan."""
+    scan = read_scan(command.sinogram, command.geometry, **reading)
+    truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
+        checkpoints = DirectoryCheckpoints(directory, terminal.warned)
+        result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
+        write_result(directory, result, scan, truth, source, terminal)
+    directory.finish()
 
 
-def write_result(
-    directory: RunDirectory,
-    result: Result,
-    scan: Scan,
-    truth: Image | None,
-    source: Mapping[str, str | None],
-    terminal: Observer,
-) -> None:
-    """Write all files of a finished run, ``summary.json`` last."""
-    terminal.started("files")
-    directory.write_array("reconstruction.npy", result.image)
-    directory.write_array("std.npy", result.std)
-    directory.write_array("posterior_mean.npy", result.mean)
-    directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
-    directory.write(
-        OVERVIEW,
-        lambda stream: draw_overview(result.image, result.std, truth, scan.grid).savefig(
-            stream, format="png", dpi=150
-        ),
-    )
-    numbers = summary(result, truth, source)
-    directory.write_json(SUMMARY, numbers)
-    if truth is not None:
-        terminal.finished(
-            "scores",
-            f"psnr {numbers['psnr']:.2f} dB, ssim {numbers['ssim']:.3f}, relative l2 "
-            f"{numbers['relative_l2']:.3f}, log-likelihood per pixel "
-            f"{numbers['log_likelihood_per_pixel']:.3f} ({numbers['log_likelihood_kind']}), "
-            f"coverage of the 95 % interval {numbers['coverage_95']:.3f}",
+def run_stack(command, settings: Settings, reading, directory, source, terminal) -> None:
+    """Reconstruct the slices of a stack, each rank its share, and put them together."""
+    first = rank() == 0  # asked here: within a slice every rank is alone
+    stack = read_stack(command.sinogram, command.geometry, **reading)
+    truths = read_truth(source, read_true_slices, stack, reading["dataset"])
+
+    def told(number: int) -> Observer:
+        return Terminal(f"slice {number}, ") if first else Observer()
+
+    def ended(outcome: SliceOutcome) -> None:
+        if first:
+            terminal.finished(f"slice {outcome.number}", slice_sentence(directory, outcome))
+
+    def write(folder: RunDirectory, result: Result, scan: Scan, number: int) -> None:
+        truth = None if truths is None else truths[number]
+        write_result(folder, result, scan, truth, {**source, "slice": number}, told(number))
+
+    run = StackRun(stack, settings, reading, directory, told, write)
+    with begun(directory, stack, {"scan": reading, **settings.resolved()}, command):
+        for sentence in stack.assumptions:
+            terminal.assumed(sentence)
+        outcomes = run.outcomes(ended, resume=command.resume)
+        missing = [outcome for outcome in outcomes if outcome.failure is not None]
+        if len(missing) == len(outcomes):
+            raise missing[0].failure
+    write_volumes(run, outcomes, source, terminal)
+    directory.finish()
+    if missing:
+        raise ComputationError(
+            f"{len(missing)} of {len(outcomes)} slices have no result and are NaN in the volumes: "
+            f"{', '.join(str(outcome.number) for outcome in missing)}; why is in "
+            f"{directory.path / SUMMARY}."
         )
-    terminal.finished(
-        "written", f"{directory.path / OVERVIEW} and beside it the arrays and {SUMMARY}"
-    )
+
+
+@contextlib.contextmanager
+def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: argparse.Namespace):
+    """The folder made ready; input that turns out to be unusable leaves no folder behind."""
+    directory.begin(scan, settings, resume=command.resume, overwrite=command.overwrite)
+    try:
+        yield
+    except InputError:
+        directory.forget()
+        raise
 
 
 def run_roi(command: argparse.Namespace) -> int:
     """``pdip roi``: mean and std of a region from the files of a run, without refitting."""
-    tensors, _ = RunDirectory(command.directory).read_tensors(POSTERIOR)
+    directory = slice_directory(RunDirectory(command.directory), command.slice)
+    tensors, _ = directory.read_tensors(POSTERIOR)
     posterior = SavedPosterior(tensors)
     shape = tuple(posterior.image.shape)
     mask = read_mask(command.mask, shape) if command.mask else read_box(command.box, shape)
@@ -260,6 +205,21 @@ def run_roi(command: argparse.Namespace) -> int:
     pixels = int(mask.sum())
     print(f"{mean:.6g} ± {std:.2g} 1/mm (mean over {pixels} pixel{'s' if pixels > 1 else ''})")
     return 0
+
+
+def slice_directory(directory: RunDirectory, number: int | None) -> RunDirectory:
+    """The folder that answers: the run's own, or that of the slice that was named."""
+    numbers = directory.slice_numbers()
+    if not numbers and number is None:
+        return directory
+    if number in numbers:
+        return directory.slice(number)
+    if not numbers:
+        raise InputError(f"{directory.path} holds no stack of slices; leave --slice out.")
+    listed = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+    raise InputError(
+        f"{directory.path} holds a stack of slices ({listed}); name one of them with --slice N."
+    )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from pdip.errors import InputError
-from pdip.scan import read_scan
+from pdip.scan import read_stack
 from pdip.scan.npy import regular_file
 from pdip.settings import (
     CHOICES,
@@ -30,13 +30,18 @@ from pdip.settings import (
 )
 from pdip.solvers import SOLVERS
 
-SECTIONS: dict[str, Callable] = {"scan": read_scan, **STAGES}
+SECTIONS: dict[str, Callable] = {"scan": read_stack, **STAGES}
 """Section -> stage; ``scan`` thins views and sets the image size when the file is read."""
 
 POSITIONAL = {"scan": ("geometry",)}
 """Keywords that have an option of their own and no place in a section."""
 
+VERBATIM = {("scan", "slices"), ("scan", "dataset")}
+"""Keys whose text on the command line is taken as it stands: YAML reads 10: as a mapping."""
+
 SHORT_OPTIONS = {
+    "slices": ("A:B", "reconstruct these slices of a stack, as NumPy counts", ("scan.slices",)),
+    "dataset": ("NAME", "data set of the sinogram in an HDF5 file", ("scan.dataset",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),
@@ -166,18 +171,22 @@ def documented(stage: Callable) -> dict[str, str]:
 def _checked_option(section: str, key: str, text: str, option: str) -> Any:
     """A value of the command line, read as YAML reads it."""
     try:
-        value = yaml.load(text, Loader=NumberLoader)
+        verbatim = (section, key) in VERBATIM
+        value = text if verbatim else yaml.load(text, Loader=NumberLoader)
     except Exception:
         raise InputError(f"{option} has the value {text[:80]!r}, which cannot be read.") from None
     values = checked_section(section, SECTIONS[section], {key: value}, named=option)
     return values.get(key)
 
 
+RANGE = ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+:"))
+
+
 class NumberLoader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2, and no text is a date."""
+    """YAML in which 1e-3 is a number, as in YAML 1.2, 10:20 is none, and no text is a date."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith("timestamp")]
+        first: [RANGE, *(pair for pair in resolvers if not pair[0].endswith("timestamp"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

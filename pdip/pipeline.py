@@ -35,6 +35,7 @@ def reconstruct(
     scan: Scan,
     settings: Settings | Mapping[str, Mapping] | None = None,
     *,
+    before: DIPFit | None = None,
     observer: Observer | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Result:
@@ -44,6 +45,8 @@ def reconstruct(
         scan: what was measured.
         settings: keywords of the stages that differ from their defaults, as :class:`Settings` or
             as ``{section: {key: value}}``; None for none.
+        before: the fit of a scan that resembles this one, which this one's fit goes on from: of
+            the neighbouring slice in a stack. None for a fit from random weights.
         observer: is told about progress, results and assumptions; None for silence.
         checkpoints: where stages are kept and found again, finished or not; None for nowhere.
 
@@ -66,7 +69,8 @@ def reconstruct(
     """
     if not isinstance(settings, Settings):
         settings = Settings.of(settings or {})
-    run = _Run(scan, settings, StageClock(observer or Observer()), checkpoints or Checkpoints())
+    clock = StageClock(observer or Observer())
+    run = _Run(scan, settings, clock, checkpoints or Checkpoints(), before)
     return run.result()
 
 
@@ -78,6 +82,7 @@ class _Run:
     settings: Settings
     clock: StageClock
     checkpoints: Checkpoints
+    before: DIPFit | None
 
     def result(self) -> Result:
         # MKL may choose fewer threads until it is told how many, as every fit does: a run that
@@ -104,11 +109,8 @@ class _Run:
         )
 
     def _ray(self) -> RayTransform:
-        keywords = dict(self.settings.ray)
-        keywords["device"] = checked_device(keywords.get("device", "cpu"))
-        keywords["dtype"] = chosen("dtype", keywords.get("dtype", "float32"))
         with self.clock.stage("ray") as said:
-            ray = ray_transform(self.scan.geometry, self.scan.grid, **keywords)
+            ray = ray_of(self.scan, self.settings)
             (views, detectors), (height, width) = ray.range_shape, ray.domain_shape
             said.append(
                 f"{views} views x {detectors} detectors to {height} x {width} pixels of "
@@ -129,6 +131,7 @@ class _Run:
                 scan,
                 ray,
                 dict(self.settings.network),
+                before=self.before,
                 progress=self.clock.observer.progress,
                 keeper=self.checkpoints.keeper(name),
                 **self.settings.dip,
@@ -288,6 +291,14 @@ class _Run:
             self.clock.observer.progress(before * total + step, parts * total, text)
 
         return progress
+
+
+def ray_of(scan: Scan, settings: Settings) -> RayTransform:
+    """The ray transform of a scan as the settings want it."""
+    keywords = dict(settings.ray)
+    keywords["device"] = checked_device(keywords.get("device", "cpu"))
+    keywords["dtype"] = chosen("dtype", keywords.get("dtype", "float32"))
+    return ray_transform(scan.geometry, scan.grid, **keywords)
 
 
 def withheld_rays(scan: Scan, seed: int) -> torch.Tensor:

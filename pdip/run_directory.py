@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from pdip.errors import InputError, OutputError
 from pdip.ranks import by_first, rank
 from pdip.run_identity import differences, fingerprint, rounding, surroundings
-from pdip.scan import Scan
+from pdip.scan import Scan, Stack
 from pdip.tensor_file import packed, strict, unpacked
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
@@ -23,8 +23,11 @@ SETTINGS, INPUT = "settings.yaml", "input.json"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
 )  # fmt: skip
+SLICES = "slices"
+"""Folder of the runs of a stack's slices, one folder each, named by its number."""
+
 FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, *CHECKPOINTS, SETTINGS, INPUT)
-"""All that a finished run leaves; nothing else in the folder is touched but :data:`UNFINISHED`.
+"""All that a finished run leaves; else only :data:`UNFINISHED` and :data:`SLICES` are touched.
 
 In the order in which they are removed: what says whose files these are goes last.
 """
@@ -56,7 +59,7 @@ class RunDirectory:
     @by_first
     def begin(
         self,
-        scan: Scan,
+        scan: Scan | Stack,
         settings: dict[str, dict],
         *,
         resume: bool = False,
@@ -65,7 +68,7 @@ class RunDirectory:
         """Make the folder ready and write down what the run is made of.
 
         Args:
-            scan: the scan as it is used, after thinning of views.
+            scan: the scan as it is used, after thinning of views, or the stack of them.
             settings: all settings with their values, as plain data.
             resume: go on with a run of the same scan and settings; a folder without one is new.
             overwrite: remove the files of an earlier run.
@@ -87,7 +90,12 @@ class RunDirectory:
             parts = before if before[-1:] == parts else before + parts
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._remove(FILES if overwrite else ())
+            if overwrite:
+                self._clear()
+            elif present:
+                self._sweep()
+            else:
+                self._remove(())  # states of a run that is not there any more
             self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
             self.write_json(INPUT, {**found, MADE_WITH: parts})
         except OSError as error:
@@ -98,15 +106,37 @@ class RunDirectory:
             raise InputError(f"{error}; make room or name another --out.") from None
         self.assumptions = rounding(parts)
 
+    def _clear(self) -> None:
+        """Remove what a run leaves, that of its slices first."""
+        for number in self.slice_numbers():
+            self.slice(number)._clear()
+            _remove_empty(self.slice(number).path)
+        _remove_empty(self.path / SLICES)
+        self._remove(FILES)
+
+    def slice(self, number: int) -> "RunDirectory":
+        """The folder of the run of one slice of a stack."""
+        return RunDirectory(self.path / SLICES / f"{number:04d}")
+
+    def slice_numbers(self) -> list[int]:
+        """The slices that have a folder, in order; none for the run of a single scan."""
+        names = (path.name for path in (self.path / SLICES).glob("[0-9]*") if path.is_dir())
+        return sorted(int(name) for name in names if name.isdigit())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: ``summary.json`` is written last."""
+        return self.holds(SUMMARY)
+
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
-        if rank() > 0:
+        if rank() > 0 or self.slice_numbers():
             return
         if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
             return
         self._remove((SETTINGS, INPUT))
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        for folder in (self.path / SLICES, self.path):
+            _remove_empty(folder)
 
     def finish(self) -> None:
         """Remove the states of unfinished stages: the run is done."""
@@ -117,17 +147,20 @@ class RunDirectory:
 
     def _remove(self, names) -> None:
         """Remove these files, all states, and what a killed process was writing."""
-        unfinished = self.path / UNFINISHED
-        if unfinished.is_dir():
-            for state in (*unfinished.glob("*.safetensors"), *unfinished.glob(".*.partly")):
-                state.unlink(missing_ok=True)
-            if not any(unfinished.iterdir()):
-                unfinished.rmdir()
+        self._sweep()
+        for state in (self.path / UNFINISHED).glob("*.safetensors"):
+            state.unlink(missing_ok=True)
+        _remove_empty(self.path / UNFINISHED)
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing."""
+        for partly in (self.path / UNFINISHED).glob(".*.partly"):
+            partly.unlink(missing_ok=True)
         for name in FILES:
             for partly in self.path.glob(f".{name}.*.partly"):
                 partly.unlink(missing_ok=True)
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
 
     def _earlier_parts(self, found: dict, settings: dict[str, dict]) -> list[dict[str, str]]:
         """The surroundings of the parts of the run so far.
@@ -156,6 +189,21 @@ class RunDirectory:
         content = io.BytesIO()
         np.save(content, values.detach().cpu().numpy().astype(np.float32), allow_pickle=False)
         self.write(name, lambda stream: stream.write(content.getbuffer()))
+
+    def write_volume(self, name: str, slices: Iterable[np.ndarray], shape) -> None:
+        """Images one after another as one float32 ``.npy`` (slices, height, width)."""
+
+        def fill(stream) -> None:
+            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for image in slices:
+                stream.write(np.ascontiguousarray(image, "<f4").tobytes())
+
+        self.write(name, fill)
+
+    def write_figure(self, name: str, draw: Callable) -> None:
+        """The matplotlib figure that ``draw()`` gives, as PNG."""
+        self.write(name, lambda stream: draw().savefig(stream, format="png", dpi=150))
 
     def write_json(self, name: str, values) -> None:
         """Strict JSON: numbers that are NaN or infinite become null."""
@@ -216,6 +264,19 @@ class RunDirectory:
         """Whether there is a file of that name."""
         return (self.path / name).exists()
 
+    def read_json(self, name: str):
+        """What a file that :meth:`write_json` wrote holds.
+
+        Raises:
+            InputError: there is no such file, or it is damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                f"{self.path / name} is missing or damaged; start the run anew with --overwrite."
+            ) from None
+
     @by_first
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
         """Tensors and record of a file that :meth:`write_tensors` wrote.
@@ -227,3 +288,8 @@ class RunDirectory:
         if not path.is_file():
             raise InputError(f"{path} does not exist; name the folder of a finished run.")
         return unpacked(path)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

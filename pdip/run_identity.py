@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from pdip.report.summary import versions
-from pdip.scan import Scan
+from pdip.scan import Scan, Stack
 
 ANYWHERE = {("ray", "device")}
 """Settings in which a resumed run may differ from the first part."""
 
 
-def fingerprint(scan: Scan) -> dict[str, str]:
-    """What the scan is made of, short enough to keep and compare."""
+def fingerprint(scan: Scan | Stack) -> dict[str, str]:
+    """What the scan is made of, short enough to keep and compare; each slice has its own."""
+    if isinstance(scan, Stack):
+        return {
+            "selection of slices": repr(scan.numbers),
+            "shape of the stack": repr(tuple(scan.sinograms.shape)),
+            "geometry": hashlib.sha256(repr(scan.geometry).encode()).hexdigest(),
+            "image grid": repr(scan.grid),
+        }
     weights = b"" if scan.weights is None else scan.weights.cpu().numpy().tobytes()
     return {
         "sinogram": hashlib.sha256(scan.sinogram.cpu().numpy().tobytes()).hexdigest(),

@@ -50,7 +50,7 @@ CHOICES: dict[str, dict[str, Callable]] = {
 }
 """Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""
 
-RECORDS = {"scan", "ray", "network", "fit", "model", "progress", "keeper"}
+RECORDS = {"scan", "ray", "network", "fit", "model", "before", "progress", "keeper"}
 """Parameters of stages that the pipeline fills."""
 
 FROM_DATA = {

@@ -50,6 +50,9 @@ class Observer:
     def assumed(self, sentence: str) -> None:
         """Something was assumed for the user."""
 
+    def warned(self, sentence: str) -> None:
+        """Something went wrong that the run survives."""
+
     def close(self) -> None:
         """The run has ended, well or not."""
 

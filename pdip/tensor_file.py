@@ -24,7 +24,9 @@ def packed(tensors: Mapping[str, Tensor], record) -> bytes:
     separate = {"memory_format": torch.contiguous_format}  # the format takes no shared memory
     content = {key: value.detach().cpu().clone(**separate) for key, value in tensors.items()}
     text = json.dumps(strict(record), allow_nan=False)
-    return serialised(content, metadata={"record": text, "sha256": checksum(content, text)})
+    written = {"record": text, "sha256": checksum(content, text)}
+    # one entry: safetensors writes several in any order, and equal files shall have equal bytes
+    return serialised(content, metadata={"pdip": json.dumps(written)})
 
 
 def unpacked(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -38,11 +40,11 @@ def unpacked(path: Path) -> tuple[dict[str, Tensor], dict]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata()
+            written = json.loads(stored.metadata()["pdip"])
             tensors = {key: stored.get_tensor(key).clone() for key in stored.keys()}
-        if checksum(tensors, metadata["record"]) != metadata["sha256"]:
+        if checksum(tensors, written["record"]) != written["sha256"]:
             raise ValueError
-        return tensors, json.loads(metadata["record"])
+        return tensors, json.loads(written["record"])
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError):
         raise InputError(
             f"{path} is damaged or from an earlier pdip; the command that made it writes it "

@@ -11,16 +11,26 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Terminal(Observer):
-    """Prints a progress bar per stage, each result in one line, and each assumption once."""
+    """Prints a progress bar per stage, each result in one line, and each assumption once.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: stands before every line, which then goes to stderr: of one slice among many.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
         self.bar: tqdm | None = None
+        self.prefix = prefix
+
+    @property
+    def results(self):
+        """The stream of results and assumptions."""
+        return sys.stderr if self.prefix else sys.stdout
 
     def started(self, stage: str) -> None:
         interval = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
         self.bar = tqdm(
             total=1,
-            desc=f"{stage:>10}",
+            desc=f"{self.prefix}{stage:>10}",
             file=sys.stderr,
             leave=False,
             mininterval=interval,
@@ -40,15 +50,14 @@ class Terminal(Observer):
 
     def finished(self, stage: str, sentence: str) -> None:
         self.close()
-        print(f"{stage}: {sentence}", flush=True)
+        print(f"{self.prefix}{stage}: {sentence}", file=self.results, flush=True)
 
     def assumed(self, sentence: str) -> None:
-        tqdm.write(f"assumed: {sentence}", file=sys.stdout)
-        sys.stdout.flush()
+        tqdm.write(f"{self.prefix}assumed: {sentence}", file=self.results)
+        self.results.flush()
 
     def warned(self, sentence: str) -> None:
-        """Something went wrong that the run survives."""
-        tqdm.write(f"warning: {sentence}", file=sys.stderr)
+        tqdm.write(f"{self.prefix}warning: {sentence}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -397,6 +397,15 @@ def test_a_run_that_died_while_it_began_begins_again(tmp_path, left):
     assert {path.name for path in tmp_path.iterdir()} == {"settings.yaml", "input.json"}
 
 
+def test_going_on_keeps_the_states(tmp_path):
+    scan, *_ = disc_scan()
+    RunDirectory(tmp_path).begin(scan, Settings().resolved())
+    DirectoryCheckpoints(RunDirectory(tmp_path)).keeper("fit").keep({"step": torch.tensor(1)})
+    directory = RunDirectory(tmp_path)
+    directory.begin(scan, Settings().resolved(), resume=True)
+    assert DirectoryCheckpoints(directory).keeper("fit").recall()["step"] == 1
+
+
 def test_overwriting_removes_the_states_of_the_run_before(tmp_path):
     scan, *_ = disc_scan()
     directory = RunDirectory(tmp_path)

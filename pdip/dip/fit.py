@@ -70,6 +70,7 @@ def fit_dip(
     stop: str = "discrepancy",
     restarts: int | None = None,
     seed: int = 0,
+    before: DIPFit | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     keeper: Keeper | None = None,
 ) -> DIPFit:
@@ -101,6 +102,9 @@ def fit_dip(
             withheld, has passed its minimum.
         restarts: number of fits (None: up to 1 600 pixels 2 from ``"fbp"``, else 3; 1 beyond).
         seed: of the first restart; the others count up from it.
+        before: a fit of a scan that resembles this one, such as the neighbouring slice of a stack:
+            its weights are the restarts' starts, one for one, without the warm-up of ``"tv"``,
+            and its output activation is kept where ``network`` leaves it open.
         progress: called as ``progress(step, max_steps, text)``.
         keeper: keeps how far the fit is, about every 30 s, and what it holds is gone on from.
 
@@ -117,12 +121,13 @@ def fit_dip(
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
     free_to_unbound = not isinstance(network, UNet) and "activation" not in (network or {})
     if not isinstance(network, UNet):
-        network, assumed = _network(ray, starts[0], seed, network or {})
+        network, assumed = _network(ray, starts[0], seed, network or {}, before)
         assumptions += assumed
+    weights = () if before is None else _weights(before, network)
     if tv_weight is None:
         tv_weight = starts[0].tv_rate * data.noise_std**2 / network.image_scale
     training = Training(
-        data, starts, tv_weight, learning_rate, max_steps, rule, seed, progress, keeper
+        data, starts, tv_weight, learning_rate, max_steps, rule, seed, progress, keeper, weights
     )
     fits = train_restarts(training, network, restarts)
     if fits is None and free_to_unbound:
@@ -130,7 +135,7 @@ def fit_dip(
         assumptions.append(
             "the sigmoid clipped bright pixels, so the fit was repeated without output activation"
         )
-        fits = train_restarts(training, network, restarts)
+        fits = train_restarts(replace(training, before=()), network, restarts)
     if fits is None:
         raise ComputationError(
             f"the sigmoid clips pixels above {network.image_scale:.4g} 1/mm and the fit is stuck; "
@@ -209,14 +214,18 @@ def _starts(name: str, seen: DataTerm, keeper: Keeper) -> tuple[Start, ...]:
     return starts
 
 
-def _network(ray, start: Start, seed: int, given: Mapping) -> tuple[UNet, list[str]]:
+def _network(
+    ray, start: Start, seed: int, given: Mapping, before: DIPFit | None
+) -> tuple[UNet, list[str]]:
     """The architecture for this grid and these data, and what was chosen beyond ``given``."""
     settings, assumed = dict(given), []
+    if before is not None:
+        settings.setdefault("activation", before.network.activation.name)
     if "scales" not in given:
         octaves = round(math.log2(min(ray.domain_shape) / COARSEST_PIXELS))
         settings["scales"] = 1 + max(1, octaves)
         assumed.append(f"the U-Net has {settings['scales']} scales, as the grid has room for")
-    if "activation" not in given and math.prod(ray.domain_shape) > BOUNDED_PIXELS:
+    if "activation" not in settings and math.prod(ray.domain_shape) > BOUNDED_PIXELS:
         settings["activation"] = "none"
         assumed.append("the U-Net has no output activation, as the grid is large")
     if "image_scale" not in given:
@@ -225,6 +234,17 @@ def _network(ray, start: Start, seed: int, given: Mapping) -> tuple[UNet, list[s
             f"the network's image scale was set to {settings['image_scale']:.4g} 1/mm from the data"
         )
     return UNet(**{"seed": seed, **settings}), assumed
+
+
+def _weights(before: DIPFit, network: UNet) -> tuple[dict[str, Tensor], ...]:
+    """The weights of an earlier fit's restarts, which must be those of such a network."""
+    shapes = {name: value.shape for name, value in network.named_parameters()}
+    if {name: value.shape for name, value in before.params.items()} != shapes:
+        raise InputError(
+            "expected a fit of the same architecture to begin with, got one of other weights; "
+            "leave 'before' out or give the same network settings"
+        )
+    return tuple(fit.params for fit in before.restarts)
 
 
 def _doubts(levels: list[float]) -> list[str]:

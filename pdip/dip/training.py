@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -45,6 +45,8 @@ class Training:
         seed: of the first restart.
         progress: called as ``progress(step, max_steps, text)``.
         keeper: keeps how far every fit is.
+        before: weights by parameter name that the first restarts go on from, one set each, in
+            place of drawn ones that are fitted to a warm start.
     """
 
     data: DataTerm
@@ -56,6 +58,7 @@ class Training:
     seed: int
     progress: Callable[[int, int, str], None] | None
     keeper: Keeper = Keeper()
+    before: tuple[Mapping[str, Tensor], ...] = ()
 
     def within(self, name: str) -> Training:
         """The same with states kept in a place of that name."""
@@ -85,6 +88,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
     """
     fits: list[Trained | None] = [None] * count
     networks = [network] + [network.like(seed=training.seed + i) for i in range(1, count)]
+    for drawn, weights in zip(networks, training.before, strict=False):
+        drawn.load_state_dict(weights)
     slower = 1.0
     for attempt in range(ATTEMPTS):
         missing = [number for number in range(count) if fits[number] is None]
@@ -92,6 +97,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
             first = training.seed + count * attempt
             networks = [network.like(seed=first + i) for i in range(len(missing))]
         starts = [training.starts[number % len(training.starts)] for number in missing]
+        if not attempt:
+            starts = _without_warm_up(starts, len(training.before))
         part = training.within(f"{network.activation.name}.{attempt}")
         new = _train_together(part, starts, networks, slower)
         if new is None:
@@ -110,6 +117,12 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
     )
 
 
+def _without_warm_up(starts: list[Start], count: int) -> list[Start]:
+    """The first ``count`` of them for networks that hold an image; equal ones stay one object."""
+    held = {id(start): replace(start, warm=False) for start in starts[:count]}
+    return [held[id(start)] for start in starts[:count]] + starts[count:]
+
+
 def _train_together(training: Training, starts, networks, slower) -> list[Trained | None] | None:
     """One fit per network; None for a fit that collapsed, or for all if the output clips.
 
@@ -121,8 +134,8 @@ def _train_together(training: Training, starts, networks, slower) -> list[Traine
     if training.data.ray.device.type == "cpu":
         jobs = [[number] for number in numbers]
     else:
-        of_starts = ([n for n in numbers if starts[n] is start] for start in training.starts)
-        jobs = [job for job in of_starts if job]
+        distinct = {id(start): start for start in starts}.values()
+        jobs = [[n for n in numbers if starts[n] is start] for start in distinct]
     jobs.sort(key=lambda job: starts[job[0]].warm)  # the longest fits first
 
     def train(job: int, progress) -> list[Trained | None] | None:

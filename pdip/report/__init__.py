@@ -2,5 +2,6 @@
 
 from pdip.report.overview import draw_overview
 from pdip.report.summary import scores, summary
+from pdip.report.volume import draw_volume, volume_summary
 
-__all__ = ["draw_overview", "scores", "summary"]
+__all__ = ["draw_overview", "draw_volume", "scores", "summary", "volume_summary"]

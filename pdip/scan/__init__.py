@@ -2,20 +2,26 @@
 
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
+from pdip.scan.ground_truth import read_ground_truth, read_true_slices
 from pdip.scan.phantoms import ellipses, rectangles, shepp_logan, walnut
-from pdip.scan.readers import read_ground_truth, read_scan
+from pdip.scan.readers import holds_stack, read_scan, read_stack
 from pdip.scan.scan import Scan
 from pdip.scan.simulate import simulate
+from pdip.scan.stack import Stack
 
 __all__ = [
     "FanBeam",
     "ImageGrid",
     "ParallelBeam",
     "Scan",
+    "Stack",
     "ellipses",
     "geometry_from_dict",
+    "holds_stack",
     "read_ground_truth",
     "read_scan",
+    "read_stack",
+    "read_true_slices",
     "rectangles",
     "shepp_logan",
     "simulate",

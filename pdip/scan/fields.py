@@ -4,6 +4,7 @@ What is not in the file is assumed, and each assumption is one sentence in ``Sca
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -47,25 +48,25 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     if "sinogram" not in fields:
         raise InputError("the file has no key 'sinogram' (views, detectors); add it.")
     said = list(assumptions)
-    sinogram = _line_integrals(fields["sinogram"], said)
-    geometry = _build_geometry(fields, tuple(sinogram.shape), said)
+    sinogram = line_integrals(fields["sinogram"], said)
+    geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
-    grid = _build_grid(fields, sinogram, geometry, said)
+    grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
     return Scan(sinogram, geometry, grid, fields.get("weights"), tuple(said))
 
 
-def _line_integrals(values, said: list[str]) -> torch.Tensor:
-    """Return the sinogram in float32; refuse what are no line integrals."""
+def line_integrals(values, said: list[str]) -> torch.Tensor:
+    """Return one sinogram in float32; refuse what are no line integrals."""
     if isinstance(values, str) or values.dtype.kind in "US":
         raise InputError("the sinogram must be an array of numbers, got text.")
+    if values.ndim != 2:
+        raise InputError(
+            f"the sinogram must have two axes (views, detectors), got shape "
+            f"{tuple(values.shape)}; read a stack of slices with pdip.read_stack."
+        )
     integers = values.dtype.kind in "iu"
     with np.errstate(all="ignore"):
         sinogram = rays_tensor("sinogram", values.astype(np.float32))
-    if sinogram.ndim != 2:
-        raise InputError(
-            f"the sinogram must have two axes (views, detectors), got shape "
-            f"{tuple(sinogram.shape)}; select one slice of a 3-D scan."
-        )
     if sinogram.numel() == 0:
         raise InputError(f"the sinogram is empty, its shape is {tuple(sinogram.shape)}.")
     check_finite("sinogram", sinogram)
@@ -89,9 +90,8 @@ def _line_integrals(values, said: list[str]) -> torch.Tensor:
     return sinogram
 
 
-def _build_geometry(
-    fields: dict, shape: tuple[int, int], said: list[str]
-) -> ParallelBeam | FanBeam:
+def build_geometry(fields: dict, shape: tuple[int, int], said: list[str]) -> ParallelBeam | FanBeam:
+    """Return the geometry of sinograms of that shape; what is assumed goes to ``said``."""
     kind = _beam_kind(fields, said)
     angles_deg = _angles_deg(fields, shape[0], 180.0 if kind == "parallel" else 360.0, said)
     num_detectors = fields.get("num_detectors", shape[1])
@@ -176,23 +176,33 @@ def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -
     return tuple(math.degrees(angle) for angle in angles)
 
 
-def _build_grid(
-    fields: dict, sinogram: torch.Tensor, geometry: ParallelBeam | FanBeam, said: list[str]
+def build_grid(
+    fields: dict,
+    summed: Callable[[], np.ndarray],
+    geometry: ParallelBeam | FanBeam,
+    said: list[str],
 ) -> ImageGrid:
-    """Return the grid of the file, or of its reference image, or one that fits the object."""
+    """Return the grid of the file, or of its reference image, or one that fits the object.
+
+    Args:
+        fields: the keys of the file.
+        summed: gives the sinogram, or the sum of those of a stack, where it is needed.
+        geometry: where the rays run.
+        said: receives what is assumed.
+    """
     shape, pixel_mm = fields.get("image_shape"), fields.get("pixel_mm")
     if shape is not None:
         shape = number_tuple("image_shape", shape)
     if shape is None and pixel_mm is None:
         for image_key, pixel_key in (("reference", "ref_pixel_mm"), ("ground_truth", "pixel_mm")):
             image = fields.get(image_key)
-            if isinstance(image, np.ndarray) and image.ndim == 2:
-                shape, pixel_mm = image.shape, fields.get(pixel_key)
+            if getattr(image, "ndim", None) in (2, 3):
+                shape, pixel_mm = image.shape[-2:], fields.get(pixel_key)
                 said.append(f"The image grid is that of the {image_key} in the file.")
                 break
     if shape is not None and pixel_mm is not None:
         return ImageGrid(tuple(shape), pixel_mm)
-    fitting, sentence = _fitting_grid(sinogram, geometry)
+    fitting, sentence = _fitting_grid(summed(), geometry)
     if shape is not None:
         grid = ImageGrid(tuple(shape))
         grid = ImageGrid(grid.shape, max(fitting.size_mm) / max(grid.shape))
@@ -207,14 +217,11 @@ def _build_grid(
     return grid
 
 
-def _fitting_grid(
-    sinogram: torch.Tensor, geometry: ParallelBeam | FanBeam
-) -> tuple[ImageGrid, str]:
+def _fitting_grid(values: np.ndarray, geometry: ParallelBeam | FanBeam) -> tuple[ImageGrid, str]:
     """Return the inscribed grid, or the covering one where the object reaches outside of it."""
     inscribed = geometry.inscribed_grid()
     angle, offset = geometry.ray_lines()
     reach = inscribed.size_mm[0] / 2 * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
-    values = sinogram.double().numpy()
     total, outside = float(values.sum()), float(values[np.abs(offset) > reach].sum())
     if outside <= OUTSIDE_FRACTION * total:
         return inscribed, "The image grid is the square inscribed in the field of view"

@@ -2,8 +2,9 @@
 
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -32,13 +33,17 @@ def regular_file(path: str | Path, what: str = "file") -> Path:
 
 
 def read_npy(path: Path) -> dict:
-    """Return {"sinogram": array} from a ``.npy`` file."""
+    """Return {"sinogram": array} from a ``.npy`` file; three axes stay on disk until indexed."""
     try:
         with path.open("rb") as stream:
-            array = read_array(stream, path.stat().st_size, path.name)
+            num_bytes = path.stat().st_size
+            header = read_header(stream, path.name)
+            if len(header.shape) == 3 and 0 not in header.shape:
+                return {"sinogram": _mapped(path, header, num_bytes)}
+            stream.seek(0)
+            return {"sinogram": read_array(stream, num_bytes, path.name)}
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
-    return {"sinogram": array}
 
 
 def read_array(stream: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
@@ -55,7 +60,65 @@ def read_array(stream: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
     Raises:
         InputError: not this format, objects, or a header that promises other than it holds.
     """
-    shape, fortran_order, dtype, header_bytes = _read_header(stream, name)
+    header = read_header(stream, name)
+    declared, dtype = header.declared_bytes, header.dtype
+    check_bytes(declared, name)
+    header.check_complete(num_bytes, name)
+    data = stream.read(declared)
+    if len(data) != declared:
+        raise InputError(f"{name} ends after {len(data)} of {declared} bytes; save it again.")
+    if declared == 0:
+        return np.empty(header.shape, dtype)
+    array = np.frombuffer(data, dtype).reshape(header.shape, order=header.order)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        with np.errstate(all="ignore"):
+            return array.astype(np.float64)
+    return array.astype(dtype.newbyteorder("="))
+
+
+def _mapped(path: Path, header: "Header", num_bytes: int) -> np.memmap:
+    """The array of a stack, from which each slice is read when it is asked for."""
+    check_bytes(header.declared_bytes // header.shape[0], f"a slice of {path.name}")
+    header.check_complete(num_bytes, path.name)
+    return np.memmap(path, header.dtype, "r", header.num_bytes, header.shape, header.order)
+
+
+def check_bytes(declared: int, name: str) -> None:
+    """Raise InputError where an array is larger than any that is read at once."""
+    if declared > MAX_BYTES:
+        raise InputError(
+            f"{name} declares {declared / 2**20:.0f} MiB, more than the limit of "
+            f"{MAX_BYTES / 2**20:.0f} MiB; cut out one slice or bin it."
+        )
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the values: their shape, order, type, and its own length in bytes."""
+
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype
+    num_bytes: int
+
+    @property
+    def declared_bytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def check_complete(self, num_bytes: int, name: str) -> None:
+        """Raise InputError unless the values fill ``num_bytes`` together with the header."""
+        found = num_bytes - self.num_bytes
+        if self.declared_bytes != found:
+            raise InputError(
+                f"the header of {name} declares {self.declared_bytes} bytes of data but there are "
+                f"{found}; the file is cut off or damaged, save it again."
+            )
+
+
+def read_header(stream: IO[bytes], name: str) -> Header:
+    """Read the header of an array of numbers or text; ``name`` is what messages call it."""
+    shape, fortran_order, dtype, num_bytes = _read_header(stream, name)
     if dtype.hasobject:
         raise InputError(
             f"{name} holds Python objects (a pickle), which are never loaded; "
@@ -63,27 +126,7 @@ def read_array(stream: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
         )
     if dtype.kind not in "iufUS":
         raise InputError(f"{name} holds {dtype}; expected real numbers.")
-    declared = math.prod(shape) * dtype.itemsize
-    if declared > MAX_BYTES:
-        raise InputError(
-            f"{name} declares {declared / 2**20:.0f} MiB, more than the limit of "
-            f"{MAX_BYTES / 2**20:.0f} MiB; cut out one slice or bin it."
-        )
-    if declared != num_bytes - header_bytes:
-        raise InputError(
-            f"the header of {name} declares {declared} bytes of data but there are "
-            f"{num_bytes - header_bytes}; the file is cut off or damaged, save it again."
-        )
-    data = stream.read(declared)
-    if len(data) != declared:
-        raise InputError(f"{name} ends after {len(data)} of {declared} bytes; save it again.")
-    if declared == 0:
-        return np.empty(shape, dtype)
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-    if dtype.kind == "f" and dtype.itemsize > 8:
-        with np.errstate(all="ignore"):
-            return array.astype(np.float64)
-    return array.astype(dtype.newbyteorder("="))
+    return Header(shape, "F" if fortran_order else "C", dtype, num_bytes)
 
 
 def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -5,6 +5,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def read_npz(path: Path) -> dict:
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
             }
-            _check_names(members, path)
+            check_names(members, path)
             wanted = {key: members[key] for key in NPZ_KEYS if key in members}
             _check_sizes(wanted, path)
             return {key: _read_member(archive, info, path) for key, info in wanted.items()}
@@ -67,9 +68,10 @@ def read_npz(path: Path) -> dict:
         ) from None
 
 
-def _check_names(members: dict, path: Path) -> None:
-    missing = [key for key in NPZ_KEYS if key not in members]
-    for name in members:
+def check_names(names: Collection[str], path: Path) -> None:
+    """Raise InputError for a name that looks like a misspelt key."""
+    missing = [key for key in NPZ_KEYS if key not in names]
+    for name in names:
         if name not in NPZ_KEYS:
             near = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
             if near:

@@ -1,28 +1,21 @@
-"""Read a scan or a ground truth from a file. A new format is one function and one line here."""
+"""Read a scan or a stack of slices from a file. A new format is one function and one line here."""
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from pdip.errors import InputError
-from pdip.scan.checks import positive_mm
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
-from pdip.scan.grid import ImageGrid
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
 from pdip.scan.scan import Scan
 from pdip.scan.sidecar import find_sidecar, read_sidecar
-from pdip.typing import Image
-
-FORMATS = {".npy": read_npy, ".npz": read_npz}
-"""Reader of each file name ending: path -> dictionary of the keys of the file."""
+from pdip.scan.stack import Stack, stack_from_fields
 
 
 def read_scan(
     path: str | Path,
     geometry: str | Path | None = None,
     *,
+    dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
 ) -> Scan:
@@ -30,8 +23,9 @@ def read_scan(
 
     Args:
         path: ``.npy`` (views, detectors), with scan.yaml beside scan.npy where there is one; or
-            ``.npz`` with ``sinogram`` and the geometry keys.
+            ``.npz`` or HDF5 with ``sinogram`` and the geometry keys.
         geometry: YAML file (keys: see ``pdip.scan.sidecar``) in place of the file's own geometry.
+        dataset: name of the sinogram in an HDF5 file; None for ``sinogram`` or the only one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
 
@@ -41,69 +35,108 @@ def read_scan(
     Raises:
         InputError: anything in the files that cannot be used, in one sentence.
     """
-    path = regular_file(path, "scan")
-    fields = _read_fields(path)
-    assumptions = []
-    if geometry is None and path.suffix.lower() == ".npy":
-        geometry = find_sidecar(path)
-        if geometry is not None:
-            assumptions.append(f"The geometry is read from {geometry.name} next to the scan.")
-    if geometry is not None:
-        fields = _replace_geometry(fields, read_sidecar(geometry))
-    scan = scan_from_fields(fields, tuple(assumptions))
+    fields, assumptions = _fields_with_geometry(path, geometry, dataset)
+    scan = scan_from_fields(fields, assumptions)
     if image_size is not None:
         grid = scan.grid.resized(image_size)
         scan = Scan(scan.sinogram, scan.geometry, grid, scan.weights, scan.assumptions)
     return scan.every(view_step)
 
 
-def read_ground_truth(path: str | Path, grid: ImageGrid) -> Image | None:
-    """Read the true image for scoring only; it is never part of a scan.
-
-    Each pixel of the result is the mean of the truth over that pixel (zero outside of it), so
-    that the two may differ in shape and pixel size. A truth without a pixel size is taken to
-    cover the same square as ``grid``.
+def read_stack(
+    path: str | Path,
+    geometry: str | Path | None = None,
+    *,
+    slices: str | int | None = None,
+    dataset: str | None = None,
+    image_size: int | None = None,
+    view_step: int = 1,
+) -> Stack:
+    """Read slices of one geometry; the values of a slice are read when it is asked for.
 
     Args:
-        path: ``.npy`` image (rows, columns), or ``.npz`` with ``ground_truth`` (``pixel_mm``) or
-            ``reference`` (``ref_pixel_mm``).
-        grid: the pixels to compare on.
+        path: as for :func:`read_scan`, with a sinogram (slices, views, detectors).
+        geometry: as for :func:`read_scan`.
+        slices: those to use of a stack of slices, counted from 0: ``5``, ``10:20`` or ``::4``;
+            None for all.
+        dataset: name of the sinogram in an HDF5 file; None for ``sinogram`` or the only one.
+        image_size: N for N x N pixels over the same field of view.
+        view_step: keep views 0, view_step, 2 view_step, ...
 
     Returns:
-        (height, width) float32 in 1/mm, or None where a ``.npz`` has no truth.
+        the stack, from which one :class:`Scan` after another comes.
 
     Raises:
-        InputError: the file cannot be used.
+        InputError: anything in the files that cannot be used, but for the values of a slice.
+
+    Example:
+        >>> for scan in read_stack("stack.npy", slices="10:20"):  # doctest: +SKIP
+        ...     result = reconstruct(scan)
     """
-    path = regular_file(path, "ground truth")
-    fields = _read_fields(path)
-    if path.suffix.lower() == ".npy":
-        image, pixel_mm = fields["sinogram"], None
-    elif "ground_truth" in fields:
-        image, pixel_mm = fields["ground_truth"], fields.get("pixel_mm")
-    elif "reference" in fields:
-        image, pixel_mm = fields["reference"], fields.get("ref_pixel_mm")
-    else:
-        return None
-    image = _checked_image(image, path)
-    if pixel_mm is None:
-        pixel_mm = max(grid.size_mm) / max(image.shape)
-    truth_grid = ImageGrid(image.shape, positive_mm("pixel size of the ground truth", pixel_mm))
-    rows = _overlap(truth_grid.shape[0], truth_grid.pixel_mm, grid.shape[0], grid.pixel_mm)
-    columns = _overlap(truth_grid.shape[1], truth_grid.pixel_mm, grid.shape[1], grid.pixel_mm)
-    if truth_grid == grid:
-        return torch.from_numpy(image.astype(np.float32))
-    return torch.from_numpy((rows @ image @ columns.T).astype(np.float32))
+    fields, assumptions = _fields_with_geometry(path, geometry, dataset)
+    stack = stack_from_fields(fields, slices, view_step, assumptions)
+    return stack if image_size is None else stack.resized(image_size)
 
 
-def _read_fields(path: Path) -> dict:
+def holds_stack(path: str | Path, dataset: str | None = None) -> bool:
+    """Whether the sinogram of a file has three axes; no value of it is read to tell.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    fields = read_fields(regular_file(path, "scan"), dataset)
+    return getattr(fields.get("sinogram"), "ndim", None) == 3
+
+
+def read_fields(path: Path, dataset: str | None = None) -> dict:
+    """The keys of a file with their values, by the reader for its ending.
+
+    Raises:
+        InputError: another ending, or the reader refuses the file.
+    """
     read = FORMATS.get(path.suffix.lower())
     if read is None:
         raise InputError(
             f"{path.name} has the ending {path.suffix or 'none'!r}, expected one of "
             f"{', '.join(FORMATS)}; convert it."
         )
-    return read(path)
+    if dataset is None:
+        return read(path)
+    if read is not read_hdf5:
+        raise InputError(f"a data set is named for HDF5 files only, but the scan is {path.name}.")
+    return read_hdf5(path, dataset)
+
+
+def read_hdf5(path: Path, dataset: str | None = None) -> dict:
+    """The keys of an HDF5 file; the libraries for it are loaded for such a file only."""
+    try:
+        from pdip.scan import hdf5
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path.name} needs the package {error.name}; install it with pip."
+        ) from None
+    return hdf5.read_hdf5(path, dataset)
+
+
+FORMATS = {".npy": read_npy, ".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
+"""Reader of each file name ending: path -> dictionary of the keys of the file."""
+
+
+def _fields_with_geometry(
+    path: str | Path, geometry: str | Path | None, dataset: str | None
+) -> tuple[dict, tuple[str, ...]]:
+    """The keys of a scan file with those of its geometry file, and what to say about it."""
+    path = regular_file(path, "scan")
+    fields = read_fields(path, dataset)
+    own = any(key in fields for key in GEOMETRY_KEYS)
+    said = ()
+    if geometry is None and not own and path.suffix.lower() != ".npz":
+        geometry = find_sidecar(path)
+        if geometry is not None:
+            said = (f"The geometry is read from {geometry.name} next to the scan.",)
+    if geometry is not None:
+        fields = _replace_geometry(fields, read_sidecar(geometry))
+    return fields, said
 
 
 def _replace_geometry(fields: dict, sidecar: dict) -> dict:
@@ -112,24 +145,3 @@ def _replace_geometry(fields: dict, sidecar: dict) -> dict:
     if any(key in sidecar for key in GRID_KEYS):
         replaced |= set(GRID_KEYS)
     return {key: value for key, value in fields.items() if key not in replaced} | sidecar
-
-
-def _checked_image(image: np.ndarray | str, path: Path) -> np.ndarray:
-    numeric = isinstance(image, np.ndarray) and image.dtype.kind in "iuf"
-    if not numeric or image.ndim != 2 or image.size == 0:
-        found = image.shape if numeric else "text"
-        raise InputError(f"the ground truth in {path.name} must be (rows, columns), got {found}.")
-    with np.errstate(all="ignore"):
-        image = image.astype(np.float32).astype(np.float64)
-    if not np.isfinite(image).all():
-        raise InputError(f"the ground truth in {path.name} has values that are NaN or infinite.")
-    return image
-
-
-def _overlap(num_from: int, pixel_from: float, num_to: int, pixel_to: float) -> np.ndarray:
-    """Matrix (num_to, num_from) of the share of each target pixel that a source pixel covers."""
-    edges_from = (np.arange(num_from + 1) - num_from / 2) * pixel_from
-    edges_to = (np.arange(num_to + 1) - num_to / 2) * pixel_to
-    upper = np.minimum(edges_to[1:, None], edges_from[None, 1:])
-    lower = np.maximum(edges_to[:-1, None], edges_from[None, :-1])
-    return np.clip(upper - lower, 0.0, None) / pixel_to

@@ -62,7 +62,7 @@ class Scan:
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.weights is not None:
             object.__setattr__(self, "weights", self._checked_weights())
-        self._check_grid_size()
+        check_grid_size(self.grid, self.geometry)
 
     def _checked_weights(self) -> torch.Tensor:
         weights = rays_tensor("weights", self.weights).to(self.sinogram)
@@ -74,15 +74,6 @@ class Scan:
                 "of each ray up to a factor."
             )
         return weights
-
-    def _check_grid_size(self) -> None:
-        low, high = GRID_TO_FIELD_OF_VIEW
-        side, seen = max(self.grid.size_mm), max(self.geometry.covering_grid(1).size_mm)
-        if not low <= side / seen <= high:
-            raise InputError(
-                f"the image is {side:.3g} mm wide but the field of view {seen:.3g} mm; "
-                "give pixel and detector sizes both in mm."
-            )
 
     def select(self, view_indices: Sequence[int] | np.ndarray) -> "Scan":
         """Return the scan of the views listed, in that order.
@@ -103,6 +94,17 @@ class Scan:
         """
         view_step = positive_int("view step", view_step)
         return self.select(range(0, self.geometry.num_views, view_step))
+
+
+def check_grid_size(grid: ImageGrid, geometry: ParallelBeam | FanBeam) -> None:
+    """Raise InputError where pixel and pitch cannot both be in mm."""
+    low, high = GRID_TO_FIELD_OF_VIEW
+    side, seen = max(grid.size_mm), max(geometry.covering_grid(1).size_mm)
+    if not low <= side / seen <= high:
+        raise InputError(
+            f"the image is {side:.3g} mm wide but the field of view {seen:.3g} mm; "
+            "give pixel and detector sizes both in mm."
+        )
 
 
 def rays_tensor(name: str, values) -> torch.Tensor:

@@ -1,0 +1,76 @@
+"""The commands and their options."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from pdip.config import OneSentenceParser, add_setting_options
+from pdip.errors import InputError
+from pdip.settings import nearest
+
+
+def parsed(
+    arguments: list[str], commands: Mapping[str, Callable[[argparse.Namespace], int]]
+) -> argparse.Namespace:
+    """The command line as a namespace with the function ``run``.
+
+    Args:
+        arguments: the command line after the program's name.
+        commands: what ``reconstruct`` and ``roi`` run.
+
+    Raises:
+        InputError: an unknown option (the nearest one is named) or one without its value.
+    """
+    parser = OneSentenceParser(
+        prog="pdip", description="Reconstruct a CT scan with an error bar for every pixel."
+    )
+    parsers = parser.add_subparsers(dest="command", required=True, parser_class=OneSentenceParser)
+    options = {
+        "reconstruct": add_reconstruct(parsers.add_parser(
+            "reconstruct", allow_abbrev=False, help="one scan in, reconstruction and std out"
+        )),
+        "roi": add_roi(parsers.add_parser(
+            "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
+        )),
+    }  # fmt: skip
+    found, unknown = parser.parse_known_args(arguments)
+    for argument in unknown:
+        if argument.startswith("--"):
+            name = argument.partition("=")[0]
+            raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
+        raise InputError(f"unexpected argument {argument!r}; options start with --.")
+    found.run = commands[found.command]
+    return found
+
+
+def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of ``pdip reconstruct`` and return their names."""
+    parser.add_argument(
+        "--sinogram", metavar="FILE", required=True,
+        help=".npy, .npz or HDF5: a scan (views, detectors) or a stack (slices, views, detectors)",
+    )  # fmt: skip
+    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
+    parser.add_argument(
+        "--ground-truth", metavar="F",
+        help="true image or volume, for scores only; found in a .npz or HDF5 scan",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", help="folder of the run [runs/<name of the scan>]")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument(
+        "--deterministic", action="store_true",
+        help="the same bits in every run on one GPU; on a CPU they are the same without",
+    )  # fmt: skip
+    add_setting_options(parser)
+    return list(parser._option_string_actions)
+
+
+def add_roi(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of ``pdip roi`` and return their names."""
+    parser.set_defaults(deterministic=False)
+    parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
+    parser.add_argument("--slice", metavar="N", type=int, help="slice of the run of a stack")
+    region = parser.add_mutually_exclusive_group(required=True)
+    region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
+    region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")
+    return list(parser._option_string_actions)

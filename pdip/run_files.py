@@ -1,0 +1,116 @@
+"""The files of a finished run: arrays, figure and summary of one scan or of a stack of slices."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdip.errors import InputError
+from pdip.ranks import by_first
+from pdip.report import draw_overview, draw_volume, summary, volume_summary
+from pdip.result import Result
+from pdip.run_directory import ARRAYS, OVERVIEW, POSTERIOR, SUMMARY, RunDirectory
+from pdip.scan import Scan
+from pdip.stack_run import SliceOutcome, StackRun
+from pdip.stages import Observer
+from pdip.typing import Image
+
+
+def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset: str | None):
+    """The truth that was named, or the one inside the scan file, or None.
+
+    Args:
+        source: the files ``sinogram`` and ``ground_truth``.
+        read: reads an image or a volume from a file, as it fits ``place``.
+        place: the grid or the stack to compare with.
+        dataset: of the sinogram in an HDF5 file.
+    """
+    if source["ground_truth"] is not None:
+        truth = read(source["ground_truth"], place)
+        if truth is None:
+            raise InputError(
+                f"{source['ground_truth']} holds neither 'ground_truth' nor 'reference'; name a "
+                ".npy image or a .npz or HDF5 file with one of them."
+            )
+        return truth
+    if Path(source["sinogram"]).suffix.lower() == ".npy":
+        return None
+    return read(source["sinogram"], place, dataset)
+
+
+def write_result(
+    directory: RunDirectory,
+    result: Result,
+    scan: Scan,
+    truth: Image | None,
+    source: Mapping[str, str | None],
+    terminal: Observer,
+) -> None:
+    """Write all files of a finished run, ``summary.json`` last."""
+    terminal.started("files")
+    directory.write_array("reconstruction.npy", result.image)
+    directory.write_array("std.npy", result.std)
+    directory.write_array("posterior_mean.npy", result.mean)
+    directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
+    directory.write_figure(
+        OVERVIEW, lambda: draw_overview(result.image, result.std, truth, scan.grid)
+    )
+    numbers = summary(result, truth, source)
+    directory.write_json(SUMMARY, numbers)
+    if truth is not None:
+        terminal.finished("scores", score_sentence(numbers))
+    terminal.finished(
+        "written", f"{directory.path / OVERVIEW} and beside it the arrays and {SUMMARY}"
+    )
+
+
+@by_first
+def write_volumes(
+    run: StackRun, outcomes: Sequence[SliceOutcome], source: Mapping, terminal: Observer
+) -> None:
+    """Write the files of a stack beside the folders of its slices, ``summary.json`` last."""
+    terminal.started("files")
+    directory = run.directory
+    run.write_volumes(outcomes, ARRAYS)
+    volumes = [np.load(directory.path / name, mmap_mode="r") for name in ARRAYS[:2]]
+    numbers = [outcome.number for outcome in outcomes]
+    directory.write_figure(OVERVIEW, lambda: draw_volume(*volumes, numbers, run.stack.grid))
+    slices = {
+        outcome.number: str(outcome.failure)
+        if outcome.failure is not None
+        else directory.slice(outcome.number).read_json(SUMMARY)
+        for outcome in outcomes
+    }
+    means = volume_summary(slices, run.stack.assumptions, source)
+    directory.write_json(SUMMARY, means)
+    for sentence in means["assumptions"][len(run.stack.assumptions) :]:
+        terminal.assumed(sentence)
+    if means["psnr"] is not None:
+        terminal.finished("scores", f"means over slices: {score_sentence(means)}")
+    terminal.finished(
+        "written", f"{directory.path / OVERVIEW} and beside it the volumes and {SUMMARY}"
+    )
+
+
+def slice_sentence(directory: RunDirectory, outcome: SliceOutcome) -> str:
+    """How a slice ended, in one line."""
+    if outcome.failure is not None:
+        return f"no result: {outcome.failure}"
+    numbers = directory.slice(outcome.number).read_json(SUMMARY)
+    scored = "" if numbers["psnr"] is None else f", psnr {numbers['psnr']:.2f} dB"
+    seconds = sum(cost["seconds"] for cost in numbers["stages"].values())
+    return (
+        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std {numbers['noise_std']:.3g}{scored}, "
+        f"{seconds:.1f} s; {numbers['stop_reason']}"
+    )
+
+
+def score_sentence(numbers: Mapping[str, Any]) -> str:
+    """The comparison with the truth in one line."""
+    return (
+        f"psnr {numbers['psnr']:.2f} dB, ssim {numbers['ssim']:.3f}, relative l2 "
+        f"{numbers['relative_l2']:.3f}, log-likelihood per pixel "
+        f"{numbers['log_likelihood_per_pixel']:.3f} ({numbers['log_likelihood_kind']}), "
+        f"coverage of the 95 % interval {numbers['coverage_95']:.3f}"
+    )

@@ -1,0 +1,141 @@
+"""Read true images, for scoring only; they are never part of a scan."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pdip.errors import InputError
+from pdip.scan.checks import positive_mm
+from pdip.scan.grid import ImageGrid
+from pdip.scan.npy import regular_file
+from pdip.scan.readers import read_fields
+from pdip.scan.stack import Slices, Stack
+from pdip.typing import Image
+
+
+def read_ground_truth(
+    path: str | Path, grid: ImageGrid, dataset: str | None = None
+) -> Image | None:
+    """Read the true image for scoring only; it is never part of a scan.
+
+    Each pixel of the result is the mean of the truth over that pixel (zero outside of it), so
+    that the two may differ in shape and pixel size. A truth without a pixel size is taken to
+    cover the same square as ``grid``.
+
+    Args:
+        path: ``.npy`` image (rows, columns), or ``.npz`` or HDF5 with ``ground_truth``
+            (``pixel_mm``) or ``reference`` (``ref_pixel_mm``).
+        grid: the pixels to compare on.
+        dataset: of the sinogram in an HDF5 file; the truth is looked for beside it.
+
+    Returns:
+        (height, width) float32 in 1/mm, or None where the file has no truth.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    path = regular_file(path, "ground truth")
+    image, pixel_mm = _truth_of(path, dataset)
+    if image is None:
+        return None
+    return _on_grid(_checked_image(image, path), pixel_mm, grid)
+
+
+@dataclass(frozen=True)
+class TrueSlices:
+    """The true image of every slice of a stack, each read when asked for.
+
+    Attributes:
+        images: (slices, rows, columns).
+        place: slice number in the stack -> index in ``images``.
+        pixel_mm: side of their pixels, or None.
+        grid: the pixels to compare on.
+        path: for messages.
+    """
+
+    images: Slices
+    place: dict[int, int]
+    pixel_mm: float | None
+    grid: ImageGrid
+    path: Path
+
+    def __getitem__(self, number: int) -> Image:
+        image = _checked_image(np.asarray(self.images[self.place[number]]), self.path)
+        return _on_grid(image, self.pixel_mm, self.grid)
+
+
+def read_true_slices(
+    path: str | Path, stack: Stack, dataset: str | None = None
+) -> TrueSlices | None:
+    """Read the true volume (slices, rows, columns) of a stack as :func:`read_ground_truth` does.
+
+    Args:
+        path: a file as for :func:`read_ground_truth`, with one image for each slice of the
+            stack's file or for each of its selected slices.
+        stack: the stack to compare with.
+        dataset: as for :func:`read_ground_truth`.
+
+    Returns:
+        the true images by slice number, or None where the file has no truth.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    path = regular_file(path, "ground truth")
+    images, pixel_mm = _truth_of(path, dataset)
+    if images is None:
+        return None
+    shape, total = getattr(images, "shape", ()), stack.sinograms.shape[0]
+    if len(shape) != 3 or images.dtype.kind not in "iuf" or shape[0] not in (total, len(stack)):
+        raise InputError(
+            f"the ground truth in {path.name} must be (slices, rows, columns) with {total} slices "
+            f"as in the stack or the {len(stack)} selected ones, got shape {tuple(shape)}."
+        )
+    own = stack.numbers if shape[0] == total else range(len(stack))
+    place = dict(zip(stack.numbers, own, strict=True))
+    return TrueSlices(images, place, pixel_mm, stack.grid, path)
+
+
+def _truth_of(path: Path, dataset: str | None) -> tuple:
+    """The true image or images of a file and the side of their pixels, each perhaps None."""
+    fields = read_fields(path, dataset)
+    if path.suffix.lower() == ".npy":
+        return fields["sinogram"], None
+    if "ground_truth" in fields:
+        return fields["ground_truth"], fields.get("pixel_mm")
+    return fields.get("reference"), fields.get("ref_pixel_mm")
+
+
+def _on_grid(image: np.ndarray, pixel_mm: float | None, grid: ImageGrid) -> Image:
+    """The mean of the image over each pixel of the grid."""
+    if pixel_mm is None:
+        pixel_mm = max(grid.size_mm) / max(image.shape)
+    truth_grid = ImageGrid(image.shape, positive_mm("pixel size of the ground truth", pixel_mm))
+    rows = _overlap(truth_grid.shape[0], truth_grid.pixel_mm, grid.shape[0], grid.pixel_mm)
+    columns = _overlap(truth_grid.shape[1], truth_grid.pixel_mm, grid.shape[1], grid.pixel_mm)
+    if truth_grid == grid:
+        return torch.from_numpy(image.astype(np.float32))
+    return torch.from_numpy((rows @ image @ columns.T).astype(np.float32))
+
+
+def _checked_image(image: np.ndarray | str, path: Path) -> np.ndarray:
+    numeric = isinstance(image, np.ndarray) and image.dtype.kind in "iuf"
+    if not numeric or image.ndim != 2 or image.size == 0:
+        found = image.shape if numeric else "text"
+        raise InputError(f"the ground truth in {path.name} must be (rows, columns), got {found}.")
+    with np.errstate(all="ignore"):
+        image = image.astype(np.float32).astype(np.float64)
+    if not np.isfinite(image).all():
+        raise InputError(f"the ground truth in {path.name} has values that are NaN or infinite.")
+    return image
+
+
+def _overlap(num_from: int, pixel_from: float, num_to: int, pixel_to: float) -> np.ndarray:
+    """Matrix (num_to, num_from) of the share of each target pixel that a source pixel covers."""
+    edges_from = (np.arange(num_from + 1) - num_from / 2) * pixel_from
+    edges_to = (np.arange(num_to + 1) - num_to / 2) * pixel_to
+    upper = np.minimum(edges_to[1:, None], edges_from[None, 1:])
+    lower = np.maximum(edges_to[:-1, None], edges_from[None, :-1])
+    return np.clip(upper - lower, 0.0, None) / pixel_to
