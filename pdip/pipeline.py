@@ -16,7 +16,7 @@ from pdip.evidence import EvidenceFit, optimise_evidence
 from pdip.keeper import exact
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
 from pdip.linearised.choice import choice_of, name_of, with_choice
-from pdip.plan import Plan, plan
+from pdip.plan import Plan, check_memory, plan
 from pdip.posterior import Mixture, Posterior, relinearise
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.ray import RayTransform, ray_transform
@@ -91,6 +91,7 @@ class _Run:
         self.clock.assume(self.scan.assumptions)
         self.clock.assume(self.checkpoints.assumptions)
         ray = self._ray()
+        check_memory(self._asked_solver, self._num_rays, ray.device)
         fit = self._fit("fit", self.scan, ray)
         models = self._models(fit, ray)
         planned = self._plan(models)
@@ -229,16 +230,22 @@ class _Run:
             for model, choice in paired
         )
 
+    @property
+    def _asked_solver(self) -> Solver | None:
+        given = self.settings.evidence.get("solver")
+        return None if given is None else chosen("solver", given)
+
+    @property
+    def _num_rays(self) -> int:
+        """Rays of positive weight."""
+        weights = self.scan.weights
+        return self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
+
     def _plan(self, models: list[LinearGaussianModel]) -> Plan:
         """The solver that was asked for, else the one that suits, and what it will cost."""
-        given, weights = self.settings.evidence.get("solver"), self.scan.weights
-        num_rays = self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
         with self.clock.stage("plan") as said:
             planned = plan(
-                models[0],
-                num_rays,
-                restarts=len(models),
-                solver=None if given is None else chosen("solver", given),
+                models[0], self._num_rays, restarts=len(models), solver=self._asked_solver
             )
             said.append(planned.sentence)
         return planned

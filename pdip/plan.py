@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pdip.errors import InputError
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.features import MAX_EDGES
 from pdip.linearised.measurement import WORKING_MATRICES
@@ -95,6 +96,20 @@ def plan(
         f"network passes, {in_words(seconds)}, and at most {memory / 1e9:.1f} GB"
     )
     return Plan(solver, passes, seconds, memory, sentence)
+
+
+def check_memory(solver: Solver | None, num_rays: int, device: torch.device) -> None:
+    """Refuse exact algebra that no network can make fit, before anything is computed.
+
+    Raises:
+        InputError: the matrices would need more memory than there is.
+    """
+    least, memory = rows_bytes(num_rays, 0, 0), machine_memory(device)
+    if isinstance(solver, Cholesky) and not isinstance(solver, Projected) and least > memory:
+        raise InputError(
+            f"expected rays whose exact algebra fits into {memory / 1e9:.0f} GB, got {num_rays} "
+            f"that need more than {least / 1e9:.0f} GB; use --solver projected or --view-step"
+        )
 
 
 def _chosen(num_rays: int, weights: int, patterns: int, budget: float) -> tuple[Solver, str]:

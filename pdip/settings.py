@@ -106,6 +106,8 @@ class Settings:
         for section in STAGES:
             checked = checked_section(section, STAGES[section], getattr(self, section))
             object.__setattr__(self, section, MappingProxyType(checked))
+        if self.linearise.get("nugget_std") is not None:
+            check_nugget_objective(self.evidence.get("objective"))
 
     @classmethod
     def of(cls, sections: Mapping[str, Mapping[str, Any]]) -> "Settings":
@@ -124,6 +126,16 @@ class Settings:
             }
             for section in STAGES
         }
+
+
+def check_nugget_objective(objective: Any) -> None:
+    """Raise InputError where the objective says nothing of a nugget."""
+    name = objective.get("name") if isinstance(objective, Mapping) else objective
+    if name is None or "weights" in str(name):
+        raise InputError(
+            "linearise.nugget_std needs an objective that says something of a nugget; give "
+            "--evidence.objective profile or conditional."
+        )
 
 
 @cache

@@ -12,7 +12,7 @@ from pdip.errors import ComputationError, InputError
 from pdip.evidence import Conditional, NetworkWeights, Profile, optimise_evidence
 from pdip.evidence.data import Data
 from pdip.evidence.marginal import marginal
-from pdip.posterior import Posterior
+from pdip.posterior import Posterior, relinearise
 from pdip.solvers import CG, Cholesky, LowRankPlusNoise, Projected, log_quadrature
 from pdip.solvers.conjugate_gradients import conjugate_gradients
 
@@ -218,7 +218,7 @@ def test_a_solve_that_does_not_converge_is_an_error():
     model, scan, _ = build(MODELS["through"])
     solver = replace(PROBED, max_iterations=1)
     data = Data.of(scan, model.ray)
-    with pytest.raises(ComputationError, match="relative residual .* raise max_iterations"):
+    with pytest.raises(ComputationError, match="relative residual .* raise its max_iterations"):
         Profile().estimate(data.observed(model, solver), data, solver)
 
 
@@ -260,6 +260,31 @@ def test_what_was_not_computed_stays_in_the_variance(name, iterations):
         assert relative(found.mean, exact.mean) < 1e-8
     else:
         assert not found.solution.converged and found.solution.worst_residual > 1e-10
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_certificate_is_the_true_residual_of_the_solution_that_is_used(shift):
+    model, scan, dense = build(MODELS["through"])
+    model = model.at(model.log_hyperparameters + shift)
+    solver = replace(PROBED, tolerance=1e-3, preconditioner=Projected(rank=3))
+    posterior = Posterior(model, scan, solver)
+    basis = posterior.model.measurement.compression.basis
+    used = basis @ posterior.solution.value
+    residual = posterior.data.residual_of_zero_weights(model)[:, None]
+    covariance = posterior.data.covariance(model.compressed(None))
+    truth = float((covariance @ used - residual).norm() / residual.norm())
+    assert posterior.solution.worst_residual == pytest.approx(truth, rel=1e-6)
+    assert posterior.solution.converged == (truth <= 1e-3)
+
+
+def test_slopes_are_renewed_from_the_rays_that_were_not_withheld():
+    model, scan, _ = build(MODELS["before"])
+    held_out = torch.rand(scan.sinogram.shape, generator=torch.Generator().manual_seed(4)) < 0.3
+    seen = replace(scan, weights=torch.where(held_out, 0.0, scan.weights))
+    data, solver = Data.of(scan, model.ray), replace(PROBED, preconditioner=Projected(rank=40))
+    model = data.observed(model, solver, *Conditional(held_out).groups(data))
+    exact = relinearise(model.compressed(None), seen, Cholesky())
+    assert relative(relinearise(model, seen, solver).slope, exact.slope) < 1e-6
 
 
 def test_settings_out_of_range_are_refused():

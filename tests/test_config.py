@@ -150,3 +150,10 @@ def test_every_setting_has_an_option_with_help():
             option = parser._option_string_actions[f"--{section}.{key}"]
             assert len(option.help) > 10
     assert "--dip.tv_weight" in parser.format_help()
+
+
+def test_a_nugget_needs_an_objective_that_knows_it():
+    for objective in ({}, {"objective": "network_weights"}):
+        with pytest.raises(InputError, match="--evidence.objective profile or conditional"):
+            Settings(linearise={"nugget_std": 0.01}, evidence=objective)
+    Settings(linearise={"nugget_std": 0.01}, evidence={"objective": "profile"})

@@ -493,6 +493,13 @@ def test_learning_rate_only_grows_and_from_fbp_sooner():
     assert max(rates) == tv.growth(4000) and fbp.growth(1700) == 8
 
 
+def test_fitted_weights_lie_in_memory_as_a_file_gives_them_back():
+    scan, ray, _, noise_std = disc_scan()
+    fit = fit_dip(scan, ray, {"channels": 4}, noise_std=noise_std, start="fbp", max_steps=1)
+    for value in fit.params.values():
+        assert value.stride() == torch.empty(value.shape).stride()
+
+
 def test_small_image_is_fitted_as_often_as_its_start_says():
     scan, ray, _, noise_std = disc_scan()
     for name, count in (("fbp", 2), ("mixed", 3)):

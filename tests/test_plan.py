@@ -1,14 +1,16 @@
 """The plan says what will be done, and what is done costs what it said."""
 
 import pytest
+import torch
 from cases import MODELS
 from dense_model import build
 
 from pdip import plan as plan_module
+from pdip.errors import InputError
 from pdip.evidence import TVPredCP, optimise_evidence
 from pdip.linearised import features
 from pdip.linearised.jacobian import Jacobian
-from pdip.plan import plan, predicted_passes
+from pdip.plan import check_memory, plan, predicted_passes
 from pdip.posterior import Posterior, relinearise
 from pdip.solvers import CG, Cholesky, Projected
 
@@ -68,6 +70,15 @@ def test_solver_follows_rays_and_memory(monkeypatch):
     monkeypatch.setattr(plan_module, "machine_memory", lambda device: memory / 100)
     assert isinstance(plan(model, 5000).solver, CG)
     assert plan(model, 900).solver != Cholesky()
+
+
+def test_exact_algebra_beyond_memory_is_refused_before_the_fit():
+    cpu = torch.device("cpu")
+    with pytest.raises(InputError, match="got 900000 that need more than"):
+        check_memory(Cholesky(), 900_000, cpu)
+    check_memory(Cholesky(), 500, cpu)
+    check_memory(Projected(), 900_000, cpu)
+    check_memory(None, 900_000, cpu)
 
 
 def test_cost_grows_with_the_problem_and_is_said():

@@ -41,7 +41,8 @@ class OneNetwork:
 
     def params(self, number: int) -> dict[str, Tensor]:
         """The weights of one network by name."""
-        return {name: value.detach().contiguous() for name, value in self.weights.items()}
+        plain = {"memory_format": torch.contiguous_format}  # strides too, as a file gives them back
+        return {name: value.detach().clone(**plain) for name, value in self.weights.items()}
 
 
 @final

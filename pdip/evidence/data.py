@@ -113,10 +113,12 @@ class Data:
         return self._compressed(model, torch.cat(bases, dim=1), left)
 
     def extended(self, model, columns: Tensor) -> LinearGaussianModel:
-        """A compressed model with more combinations (m, j) of the rays among its own."""
-        compression = model.measurement.compression
-        basis = extended(compression.basis, columns)
-        return self._compressed(model, basis, compression.left_outside)
+        """A compressed model with more combinations (m, j) of these rays among its own."""
+        before = model.measurement.compression
+        every = replace(self, index=before.index, weights=before.weights)
+        place = torch.searchsorted(before.index, self.index)
+        columns = columns.new_zeros(every.num_rays, columns.shape[1]).index_copy(0, place, columns)
+        return every._compressed(model, extended(before.basis, columns), before.left_outside)
 
     def _compressed(self, model, basis: Tensor, left_outside: float) -> LinearGaussianModel:
         rows = self.backproject(basis)

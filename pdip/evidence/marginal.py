@@ -25,7 +25,8 @@ class Estimate:
 
     Attributes:
         value: differentiable in the hyperparameters.
-        variance: of the value over the draw of random probes; 0 where there are none.
+        variance: of the value over the draw of random probes; 0 where there are none. Of a sum
+            the largest it can be, as its parts may share their probes.
         worst_residual: the largest true relative residual of the solves behind it; 0 where
             matrices were factorised.
     """
@@ -39,7 +40,7 @@ class Estimate:
             return Estimate(self.value + other, self.variance, self.worst_residual)
         return Estimate(
             self.value + other.value,
-            self.variance + other.variance,
+            (self.standard_error + other.standard_error) ** 2,
             max(self.worst_residual, other.worst_residual),
         )
 
@@ -167,7 +168,7 @@ class MatrixFree(Marginal):
         if not found.converged:
             raise ComputationError(
                 f"conjugate gradients ended after {found.iterations} products with a relative "
-                f"residual of {float(found.residuals.max()):.1e}; raise max_iterations or the rank "
-                "of the preconditioner, compute in float64, or use the solver 'projected'"
+                f"residual of {float(found.residuals.max()):.1e}; raise its max_iterations "
+                "(--solver '{name: cg, max_iterations: 1000}') or use --solver projected"
             )
         return found.value

@@ -20,7 +20,7 @@ from pdip.posterior.image_posterior import (
     saved,
     select,
 )
-from pdip.solvers import Cholesky, Solver
+from pdip.solvers import CG, Cholesky, Solution, Solver
 from pdip.typing import Image, Mask
 
 STD_SAMPLES = 1024
@@ -57,7 +57,7 @@ class Posterior(ImagePosterior):
         self.data = Data.of(scan, model.ray)
         with torch.no_grad():
             residual = self.data.residual_of_zero_weights(model)
-            model, searched = self._conditioned(model, solver, residual)
+            model = self._conditioned(model, solver, residual)
             self.model = model
             self._factor = (solver or Cholesky()).factorise(self.data.covariance(model))
             inside, _ = self.data.reduce(model, residual)
@@ -67,24 +67,28 @@ class Posterior(ImagePosterior):
                     f"the solve for the posterior mean ended with a relative residual of "
                     f"{self.solution.worst_residual:.1e}; raise the noise level"
                 )
-            if searched is not None:
-                self.solution = replace(
-                    self.solution,
-                    worst_residual=float(searched.residuals.max()),
-                    converged=searched.converged,
-                )
+            if isinstance(solver, CG):
+                self.solution = self._certified(residual, solver.tolerance)
             self.image = model.image
             self.mean = self._linear_mean()
 
-    def _conditioned(self, model, solver, residual) -> tuple[LinearGaussianModel, object]:
-        """The model with the rows to condition on, and the iterative solve that added to them."""
+    def _conditioned(self, model, solver: Solver | None, residual) -> LinearGaussianModel:
+        """The model with the rows to condition on."""
         compressed = model.measurement.compression is not None
         if solver is not None and solver.compresses != compressed:
             model = self.data.observed(model, solver)
-        if solver is None or not solver.matrix_free:
-            return model, None
-        searched = MatrixFree(model, self.data, solver).solve(residual)
-        return self.data.extended(model, searched.directions), searched
+        if not isinstance(solver, CG):
+            return model
+        found = MatrixFree(model, self.data, solver).solve(residual)
+        return self.data.extended(model, found.directions)
+
+    def _certified(self, residual: Tensor, tolerance: float) -> Solution:
+        """The solution on combinations of rays with its true residual on all of them."""
+        used = self.data.basis(self.model) @ self.solution.value
+        whitened = (self.data.weights.sqrt() * residual)[:, None]
+        rest = MatrixFree(self.model, self.data, CG()).apply(used) - whitened
+        worst = float(rest.norm() / whitened.norm())
+        return replace(self.solution, worst_residual=worst, converged=worst <= tolerance)
 
     def _linear_mean(self) -> Image:
         h = self.model.jacobian.pre_activation - self.model.features.params_image

@@ -59,6 +59,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
         "stop_reason": result.fit.stop_reason,
         "assumptions": list(result.assumptions),
         "solver": {
+            "name": type(result.plan.solver).__name__.lower(),
             "worst_residual": result.worst_residual,
             "converged": result.converged,
             "combinations": None if used is None else used.basis.shape[1],
@@ -85,6 +86,11 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
             }
             for fit, evidence in zip(result.fit.restarts, result.evidence, strict=True)
         ],
+        "plan": {
+            "passes": asdict(result.plan.passes),
+            "seconds": result.plan.seconds,
+            "memory_mb": result.plan.memory_bytes / 1e6,
+        },
         "stages": {name: asdict(cost) for name, cost in result.stages.items()},
         "source": dict(source),
         "versions": versions(),
