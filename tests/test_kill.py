@@ -100,7 +100,9 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(files, tmp_path, th
     assert_same_results(out, whole)
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
     one, other = (strict_json(folder / "summary.json") for folder in (out, whole))
-    assert {**one, "stages": None} == {**other, "stages": None}
+    for summary in (one, other):  # what is timed differs
+        summary["stages"] = summary["plan"]["seconds"] = None
+    assert one == other
 
 
 def test_a_run_killed_from_outside_ends_with_the_same_bits(files, tmp_path):
