@@ -17,8 +17,7 @@ from pdip.keeper import exact
 from pdip.linearised import LinearGaussianModel, linearise, unet_prior
 from pdip.linearised.choice import choice_of, name_of, with_choice
 from pdip.plan import Plan, check_memory, plan
-from pdip.posterior import Mixture, Posterior, relinearise
-from pdip.posterior.image_posterior import ImagePosterior
+from pdip.posterior import Mixture, pooled_posterior, relinearise
 from pdip.ray import RayTransform, ray_transform
 from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
@@ -250,17 +249,16 @@ class _Run:
             said.append(planned.sentence)
         return planned
 
-    def _posterior(self, models, solver: Solver) -> tuple[ImagePosterior, Image]:
+    def _posterior(self, models, solver: Solver) -> tuple[Mixture, Image]:
         own = self.settings.posterior.get("solver")
         solver = solver if own is None else chosen("solver", own)
         with self.clock.stage("posterior") as said:
-            posteriors = []
-            for count, model in enumerate(models, 1):
-                posterior = Posterior(model, self.scan, solver)
-                posterior.std()
-                posteriors.append(posterior)
-                self.clock.observer.progress(count, len(models), "restarts")
-            posterior = posteriors[0] if len(posteriors) == 1 else Mixture(posteriors)
+            posterior = pooled_posterior(
+                models,
+                self.scan,
+                **{**self.settings.posterior, "solver": solver},
+                progress=self.clock.observer.progress,
+            )
             std = posterior.std()
             if not bool(torch.isfinite(std).all() and torch.isfinite(posterior.image).all()):
                 raise ComputationError(

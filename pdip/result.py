@@ -8,7 +8,7 @@ from pdip.dip import DIPFit
 from pdip.evidence import EvidenceFit
 from pdip.linearised.measurement import Compression
 from pdip.plan import Plan
-from pdip.posterior import ImagePosterior, Mixture
+from pdip.posterior import Mixture
 from pdip.stages import StageCost
 from pdip.typing import Image
 
@@ -19,8 +19,8 @@ class Result:
 
     Attributes:
         image: the reconstruction, centre of the error bars: the mean over restarts of the
-            networks' images, (height, width), 1/mm.
-        std: posterior standard deviation of every pixel, 1/mm.
+            networks' images, or its midpoint with ``mean``, (height, width), 1/mm.
+        std: root of the posterior's second moment about ``image`` in every pixel, 1/mm.
         mean: the linear model's own posterior mean, 1/mm.
         posterior: to ask for samples, regions and densities; a mixture over restarts.
         fit: the first restart; ``fit.restarts`` are all.
@@ -33,7 +33,7 @@ class Result:
     image: Image
     std: Image
     mean: Image
-    posterior: ImagePosterior
+    posterior: Mixture
     fit: DIPFit
     evidence: tuple[EvidenceFit, ...]
     plan: Plan
@@ -68,10 +68,9 @@ class Result:
         return self.posterior.solution.converged and all(e.converged for e in self.evidence)
 
 
-def worst_compression(posterior: ImagePosterior) -> Compression | None:
+def worst_compression(posterior: Mixture) -> Compression | None:
     """The compression that leaves most outside, among those of a posterior's restarts."""
-    parts = posterior.posteriors if isinstance(posterior, Mixture) else (posterior,)
-    used = [part.model.measurement.compression for part in parts]
+    used = [part.model.measurement.compression for part in posterior.posteriors]
     return max((c for c in used if c is not None), key=lambda c: c.left_outside, default=None)
 
 

@@ -24,7 +24,8 @@ from pdip.errors import InputError
 from pdip.evidence import HYPERPRIORS, OBJECTIVES, optimise_evidence
 from pdip.linearised import linearise, unet_prior
 from pdip.linearised.model import ACTIVATIONS
-from pdip.posterior import Posterior
+from pdip.posterior import pooled_posterior
+from pdip.posterior.mixture import CENTRES
 from pdip.ray import ray_transform
 from pdip.ray.engine import ENGINES, PROJECTORS
 from pdip.scan.checks import shown
@@ -37,7 +38,7 @@ STAGES: dict[str, Callable] = {
     "prior": unet_prior,
     "linearise": linearise,
     "evidence": optimise_evidence,
-    "posterior": Posterior,
+    "posterior": pooled_posterior,
 }
 """Section -> the stage whose keywords it sets, in the order of the pipeline."""
 
@@ -50,7 +51,7 @@ CHOICES: dict[str, dict[str, Callable]] = {
 }
 """Key -> what it may name. ``{name: tv_predcp, rate: 2}`` gives the choice its own keywords."""
 
-RECORDS = {"scan", "ray", "network", "fit", "model", "before", "progress", "keeper"}
+RECORDS = {"scan", "ray", "network", "fit", "model", "models", "before", "progress", "keeper"}
 """Parameters of stages that the pipeline fills."""
 
 FROM_DATA = {
@@ -58,6 +59,7 @@ FROM_DATA = {
     ("network", "activation"): "sigmoid, or none for large images and where it clips",
     ("network", "image_scale"): "from the data",
     ("network", "seed"): "that of dip",
+    ("posterior", "centre"): "midpoint without output activation, else network",
 }
 """Keys that are chosen where they are left out or null, and how."""
 
@@ -69,6 +71,7 @@ WORDS: dict[tuple[str, str], Iterable[str]] = {
     ("dip", "stop"): STOPPING_RULES,
     ("dip", "start"): STARTS,
     ("linearise", "activation"): ACTIVATIONS,
+    ("posterior", "centre"): tuple(CENTRES),
 }
 """Keys that take one of a few words."""
 
@@ -84,7 +87,7 @@ class Settings:
         prior: of :func:`pdip.unet_prior`.
         linearise: of :func:`pdip.linearise`.
         evidence: of :func:`pdip.optimise_evidence`; objective, hyperprior and solver by name.
-        posterior: of :class:`pdip.Posterior`.
+        posterior: of :func:`pdip.posterior.pooled_posterior`.
 
     Raises:
         InputError: an unknown key (the nearest one is named), or a value of the wrong kind.

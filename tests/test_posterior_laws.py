@@ -274,14 +274,16 @@ def chi_square_of_ranks(ranks, bins=10):
     return float(((counts - expected) ** 2 / expected).sum())
 
 
-def test_mixture_has_the_moments_of_its_parts():
+@pytest.mark.parametrize("centre, weight", [("network", 0.0), ("midpoint", 0.5), ("linear", 1.0)])
+def test_mixture_has_the_moments_of_its_parts_about_its_centre(centre, weight):
     parts = [posterior_and_truth(name)[0] for name in ("through nugget", "before", "none")]
-    mixture = Mixture(parts)
-    images = torch.stack([part.image.flatten() for part in parts])
-    spread = (images - images.mean(0)).T @ (images - images.mean(0)) / 3
-    covariance = sum(part.covariance() for part in parts) / 3 + spread
-    assert relative(mixture.image.flatten(), images.mean(0)) < EXACT
-    assert relative(mixture.mean, sum(part.mean for part in parts) / 3) < EXACT
+    mixture = Mixture(parts, centre=centre)
+    images, means = (sum(getattr(p, key) for p in parts) / 3 for key in ("image", "mean"))
+    shown = (1 - weight) * images + weight * means
+    away = torch.stack([(part.mean - shown).flatten() for part in parts])
+    covariance = sum(part.covariance() for part in parts) / 3 + away.T @ away / 3
+    assert relative(mixture.image, shown) < EXACT
+    assert relative(mixture.mean, means) < EXACT
     assert relative(mixture.covariance(), covariance) < EXACT
     assert relative(mixture.std().flatten(), covariance.diagonal().sqrt()) < EXACT
     weights = normal(8, 9, seed=4)
@@ -298,6 +300,17 @@ def test_mixture_has_the_moments_of_its_parts():
     assert mixture.solution.converged
     with pytest.raises(InputError, match="at least one"):
         Mixture([])
+    with pytest.raises(InputError, match="midpoint"):
+        Mixture(parts, centre="middle")
+
+
+def test_a_fit_that_its_linear_model_contradicts_is_less_certain():
+    part = posterior_and_truth("none")[0]
+    own, shown = Mixture([part], centre="linear"), Mixture([part])
+    assert relative(own.covariance(), part.covariance()) < EXACT
+    gap = part.mean - part.image
+    assert gap.abs().max() > 0
+    assert relative(shown.std() ** 2 - own.std() ** 2, gap**2) < 1e-6
 
 
 def test_mixture_samples_have_its_mean_and_variance():

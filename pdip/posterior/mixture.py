@@ -13,31 +13,44 @@ from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior, sav
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
 
+CENTRES = {"network": 0.0, "midpoint": 0.5, "linear": 1.0}
+"""What the error bars lie around, by the weight of the linear mean against the network's image."""
+
 
 @final
 class Mixture(ImagePosterior):
-    """Equal mixture of posteriors from several fits: mean of means, mean covariance plus spread.
+    """Equal mixture of posteriors from several fits, by its moments about the image shown.
 
-    ``Cov = (1/R) Σ_r [C_r + (x_r - x̄)(x_r - x̄)ᵀ]``.
+    ``Cov = (1/R) Σ_r [C_r + (μ_r - x̂)(μ_r - x̂)ᵀ]``: C_r belongs to the linear model's mean μ_r, so
+    the error of another image x̂ has that second moment under the mixture; where the network and its
+    linear model disagree, neither is certain. Also for a single fit.
 
     Args:
         posteriors: one for each restart, on the same grid.
+        centre: x̂: ``"network"``, the mean x̄ of the networks' images; ``"linear"``, that of the
+            linear models' means μ̄; ``"midpoint"`` ``(x̄ + μ̄) / 2``.
+
+    Raises:
+        InputError: no posterior, or an unknown ``centre``.
     """
 
-    def __init__(self, posteriors: Sequence[ImagePosterior]):
+    def __init__(self, posteriors: Sequence[ImagePosterior], *, centre: str = "network"):
         if not posteriors:
             raise InputError("expected at least one posterior for a mixture, got none")
+        if centre not in CENTRES:
+            raise InputError(f"expected centre {' or '.join(CENTRES)}, got {centre!r}")
         self.posteriors = tuple(posteriors)
-        self._images = torch.stack([p.image for p in posteriors])
-        self.image = self._images.mean(0)
-        self.mean = torch.stack([p.mean for p in posteriors]).mean(0)
+        self._means = torch.stack([p.mean for p in posteriors])
+        self.mean = self._means.mean(0)
+        images = torch.stack([p.image for p in posteriors]).mean(0)
+        self.image = torch.lerp(images, self.mean, CENTRES[centre])
         worst = max((p.solution for p in posteriors), key=lambda s: s.worst_residual)
         converged = all(p.solution.converged for p in posteriors)
         self.solution = Solution(worst.value, worst.worst_residual, converged)
 
     @property
     def _deviations(self) -> Tensor:
-        return (self._images - self.image).double()
+        return (self._means - self.image).double()
 
     def covariance(self, mask: Mask | None = None) -> Tensor:
         spread = self._deviations.flatten(1) if mask is None else self._deviations[:, mask]
@@ -49,16 +62,20 @@ class Mixture(ImagePosterior):
         return (within + self._deviations.square().mean(0)).sqrt()
 
     def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
-        device = self.image.device
-        which = torch.randint(
-            len(self.posteriors), (num_samples,), generator=generator, device=device
-        )
+        device, parts = self.image.device, len(self.posteriors)
+        which = torch.randint(parts, (num_samples,), generator=generator, device=device)
         out = self.image.new_empty(num_samples, *self.image.shape)
         for i, posterior in enumerate(self.posteriors):
             count = int((which == i).sum())
             if count:
-                out[which == i] = posterior.sample(count, generator=generator).to(out)
-        return out
+                draws = posterior.sample(count, generator=generator) - posterior.image
+                out[which == i] = self._around(i, draws, generator).to(out)
+        return self.image + out
+
+    def _around(self, part: int, draws: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws of ``N(0, C_r)`` made draws of ``N(0, C_r + (μ_r - x̂)(μ_r - x̂)ᵀ)``."""
+        step = torch.randn(len(draws), 1, 1, generator=generator, device=generator.device)
+        return draws + step.to(draws) * self._deviations[part].to(draws)
 
     def functional_variance(self, weights: Image) -> float:
         within = sum(p.functional_variance(weights) for p in self.posteriors)
@@ -82,10 +99,12 @@ class Mixture(ImagePosterior):
             out["covariance"] = self.covariance()
         else:
             each = -(-len(parts[0]["deviations"]) // len(parts))
-            shifted = [
-                part["deviations"][:each] + part["image"] - self.image.cpu() for part in parts
+            generator = torch.Generator(self.image.device).manual_seed(3)
+            around = [
+                self._around(i, part["deviations"][:each].to(self.image), generator)
+                for i, part in enumerate(parts)
             ]
-            out["deviations"] = torch.cat(shifted)
+            out["deviations"] = torch.cat(around)
         return saved(out)
 
 
