@@ -179,7 +179,7 @@ def test_tv_predcp_is_its_formula_and_its_gradient_is_right(name, rate):
     model = build(MODELS[name])[0]
     prior = TVPredCP(rate)
     edges = 7 * 9 + 8 * 8
-    default = 33_455 * 44 / edges**2 / model.jacobian.network.image_scale
+    default = 180_000 * (44 / edges) ** 1.5 / edges / model.jacobian.network.image_scale
     used = default if rate is None else rate
     parts = prior.expected_tv(model)
     truth = sum(-used * kappa + slope.abs().log() for kappa, slope in parts)

@@ -29,9 +29,10 @@ class TVPredCP:
 
     Args:
         rate: λ in mm, nats for each 1/mm of total variation. None for
-            ``33 455 rays / (edges² image_scale)``: of the mean edge, so that the size of the image
-            does not count, and in proportion to the rays an edge has, so that the prior stays wide
-            where little is measured. 3 / image_scale at 28 x 28 pixels and 205 rays.
+            ``180 000 ρ^{3/2} / (edges image_scale)`` with ρ = rays / edges: of the mean edge, so
+            that the size of the image does not count, and rising with the rays an edge has, so
+            that the prior stays wide where little is measured. 6 / image_scale at 28 x 28 pixels
+            and 205 rays, 48 / image_scale at 820.
     """
 
     rate: float | None = None
@@ -45,7 +46,8 @@ class TVPredCP:
         rate = self.rate
         if rate is None:
             edges, rays = model.features.num_edges, math.prod(model.ray.range_shape)
-            rate = DEFAULT_RATE * rays / edges**2 / model.jacobian.network.image_scale
+            scale = model.jacobian.network.image_scale
+            rate = DEFAULT_RATE * (rays / edges) ** 1.5 / (edges * scale)
         total = torch.zeros((), dtype=torch.float64, device=model.features.edge_mean.device)
         for kappa, slope in self.expected_tv(model):
             total = total - rate * kappa + slope.abs().clamp(min=SMALLEST_SLOPE).log()
@@ -69,5 +71,5 @@ class TVPredCP:
         return out
 
 
-DEFAULT_RATE = 33_455.0
+DEFAULT_RATE = 180_000.0
 HYPERPRIORS = {"tv_predcp": TVPredCP, "none": lambda: None}
