@@ -30,10 +30,10 @@ from pdip.calibration.ranking import (
 )
 from pdip.calibration.residuals import (
     Quantiles,
+    comparable,
     joint_reduced_chi_squared,
     reduced_chi_squared,
     z_quantiles,
-    z_scores,
 )
 from pdip.calibration.scores import (
     crps,
@@ -187,7 +187,7 @@ def check(
     mean: Tensor, std: Tensor, truth: Tensor, covariance: Tensor | None, samples: Tensor | None
 ) -> None:
     """InputError unless everything is finite and of one grid."""
-    z_scores(mean, std, truth)
+    comparable(mean, std, truth)
     pixels, shape = mean.numel(), tuple(mean.shape)
     if covariance is not None and covariance.shape != (pixels, pixels):
         raise InputError(

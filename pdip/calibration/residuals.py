@@ -40,6 +40,12 @@ def z_scores(mean: Pixels, std: Pixels, truth: Pixels) -> Pixels:
         >>> z_scores(torch.zeros(2), torch.tensor([0.5, 2.0]), torch.ones(2))
         tensor([2.0000, 0.5000], dtype=torch.float64)
     """
+    comparable(mean, std, truth)
+    return (truth.double() - mean.double()) / std.double()
+
+
+def comparable(mean: Tensor, std: Tensor, truth: Tensor) -> None:
+    """InputError unless the three are of one shape and every std is positive."""
     if not mean.shape == std.shape == truth.shape:
         raise InputError(
             f"expected mean, std and truth of one shape, got {tuple(mean.shape)}, "
@@ -51,7 +57,6 @@ def z_scores(mean: Pixels, std: Pixels, truth: Pixels) -> Pixels:
             f"expected a positive std everywhere, got {unusable} values that are not; give the "
             "std a floor"
         )
-    return (truth.double() - mean.double()) / std.double()
 
 
 def z_quantiles(mean: Pixels, std: Pixels, truth: Pixels) -> Quantiles:
