@@ -1,5 +1,6 @@
 """Scores against a truth: pure functions of tensors. Ground truth enters nowhere else."""
 
+from pdip.calibration.bands import Band, bootstrap
 from pdip.calibration.density import (
     nll_per_pixel,
     normal_log_density,
@@ -43,25 +44,42 @@ from pdip.calibration.scores import (
     interval_score,
     variogram_score,
 )
+from pdip.calibration.simulation import (
+    ExpectedCoverage,
+    RepeatedNoise,
+    Uniformity,
+    credibility,
+    expected_coverage,
+    ranks,
+    repeated_noise,
+    uniformity,
+)
 from pdip.calibration.spectrum import Spectrum, whitened_spectrum
 
 __all__ = [
+    "Band",
     "Calibration",
     "CoverageCurve",
+    "ExpectedCoverage",
     "Quantiles",
     "Reliability",
+    "RepeatedNoise",
     "Sparsification",
     "Spectrum",
+    "Uniformity",
     "absolute_miscalibration_area",
     "ause",
+    "bootstrap",
     "coverage",
     "coverage_curve",
+    "credibility",
     "crps",
     "crps_of_samples",
     "data_range",
     "ence",
     "energy_score",
     "evaluate",
+    "expected_coverage",
     "interval_depth",
     "interval_score",
     "joint_reduced_chi_squared",
@@ -72,14 +90,17 @@ __all__ = [
     "patches",
     "psnr",
     "rank_correlation",
+    "ranks",
     "reduced_chi_squared",
     "relative_l2",
     "reliability",
+    "repeated_noise",
     "scale_to_coverage",
     "sharpness",
     "sharpness_at_equal_coverage",
     "sparsification",
     "ssim",
+    "uniformity",
     "variogram_score",
     "whitened",
     "whitened_spectrum",
