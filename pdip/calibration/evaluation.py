@@ -1,7 +1,6 @@
 """All conventions in one call: how honest a mean and its std are, given the truth."""
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from pdip.calibration.intervals import (
     sharpness_at_equal_coverage,
 )
 from pdip.calibration.metrics import psnr, relative_l2, ssim
+from pdip.calibration.plain import plain
 from pdip.calibration.ranking import (
     Reliability,
     Sparsification,
@@ -113,7 +113,7 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as numbers, lists and dicts for JSON; NaN and infinities become None."""
-        return plain(asdict(self))
+        return plain(self)
 
 
 def evaluate(
@@ -223,16 +223,3 @@ def densities(
                     shrinkage=shrinkage,
                 )  # fmt: skip
     return found
-
-
-def plain(value: Any) -> Any:
-    """Tensors as lists, NaN and infinities as None, at any depth."""
-    if isinstance(value, Tensor):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -56,6 +56,7 @@ class RepeatedNoise:
         error: of a single reconstruction, ``√(spread² + bias²)`` but for chance.
         claimed_map: root mean square over draws, (height, width).
         spread_map: (height, width).
+        error_map: root mean square over draws, (height, width).
     """
 
     claimed: float
@@ -64,6 +65,7 @@ class RepeatedNoise:
     error: float
     claimed_map: Tensor
     spread_map: Tensor
+    error_map: Tensor
 
     @property
     def ratio(self) -> float:
@@ -168,4 +170,5 @@ def repeated_noise(
         error=float(errors.square().mean().sqrt()),
         claimed_map=claimed.sqrt(),
         spread_map=spread.sqrt(),
+        error_map=errors.square().mean(0).sqrt(),
     )
