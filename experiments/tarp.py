@@ -1,0 +1,111 @@
+"""Do credible regions hold the truth as often as they say? Many simulated scans, each refitted.
+
+    python experiments/tarp.py --count 200
+
+Random rectangles, one scan each, the shipped pipeline end to end; then the share of posterior
+samples nearer to a reference point than the truth is (Lemos et al. 2023), which is uniform over
+scans if the posterior is right. References: another phantom, which sees one direction of the error,
+and the reconstruction itself, which sees its size; beside them the rank of the mean of the image.
+One line of JSON per scan is appended to `runs/tarp.jsonl`, and a run that is started again goes on.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import pdip
+from pdip.calibration import bootstrap, credibility, expected_coverage, plain, ranks, uniformity
+from pdip.experiment import Rows, save_figure
+from pdip.report import draw_expected_coverage
+from pdip.scan import rectangles
+
+QUICK = {
+    "network": {"scales": 2, "channels": 4},
+    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
+    "evidence": {"max_evaluations": 10},
+}
+UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
+FAR = 10**6  # seeds of references
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def simulated(seed: int, size: int, views: int, noise: float):
+    """A scan of random rectangles and their true image."""
+    beam = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
+    ray = pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
+    generator = seeded(seed)
+    truth = rectangles(ray.grid, generator)
+    return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
+
+
+def measured(scan, truth, seed: int, samples: int, settings: dict) -> dict:
+    """Credibilities and scores of one scan."""
+    begin = time.perf_counter()
+    result = pdip.reconstruct(scan, settings)
+    image, std = result.image.cpu(), result.std.cpu()
+    draws = result.posterior.sample(samples, generator=seeded(seed)).cpu()
+    reference = rectangles(scan.grid, seeded(seed + FAR))
+    rank = int(ranks(draws.mean((1, 2)), truth.mean()))
+    return {
+        "credibility_phantom": credibility(draws, truth, reference),
+        "credibility_image": credibility(draws, truth, image),
+        "rank_of_mean": (rank + 0.5) / (samples + 1),
+        "psnr": pdip.psnr(image, truth),
+        "coverage_95": pdip.coverage(image, std, truth),
+        "reduced_chi_squared": float(((truth - image) / std).square().mean()),
+        "log_likelihood_per_pixel": result.posterior.log_prob(truth.to(result.image))
+        / truth.numel(),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def summarised(rows: list[dict]) -> dict:
+    """Expected coverage with its test of uniformity, and the mean coverage with its band."""
+    columns = {name: torch.tensor([row[name] for row in rows]).double() for name in UNIFORM}
+    coverage = torch.tensor([row["coverage_95"] for row in rows])
+    band = bootstrap(lambda x: float(x.mean()), coverage, generator=seeded(0))
+    return {
+        "scans": len(rows),
+        "coverage_95": plain(band),
+        "uniformity": {name: plain(uniformity(values)) for name, values in columns.items()},
+        "curves": {name: plain(expected_coverage(values)) for name, values in columns.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=200, help="simulated scans")
+    parser.add_argument("--size", type=int, default=28, help="pixels along a side")
+    parser.add_argument("--views", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--samples", type=int, default=200, help="of each posterior")
+    parser.add_argument("--quick", action="store_true", help="3 scans of 12 x 12 pixels")
+    given = parser.parse_args()
+    if given.quick:
+        given.count, given.size, given.views, given.samples = 3, 12, 6, 50
+    rows = Rows(Path("runs", "quick" if given.quick else "", "tarp.jsonl"))
+    asked = []
+    for seed in range(given.count):
+        setting = ("size", "views", "noise", "samples", "quick")
+        key = {"seed": seed} | {name: getattr(given, name) for name in setting}
+        if rows.find(key) is None:
+            scan, truth = simulated(seed, given.size, given.views, given.noise)
+            settings = QUICK if given.quick else {}
+            rows.append(key | measured(scan, truth, seed, given.samples, settings))
+            print(json.dumps(rows.find(key)), flush=True)
+        asked.append(rows.find(key))
+    path = rows.path.with_suffix(".json")
+    path.write_text(json.dumps(summarised(asked), indent=2))
+    found = json.loads(path.read_text())
+    save_figure(draw_expected_coverage(found["curves"]), path)
+    print(json.dumps({name: found[name] for name in ("scans", "coverage_95")}))
+
+
+if __name__ == "__main__":
+    main()
