@@ -66,10 +66,10 @@ def main() -> None:
     ray = scanner(given.size, given.views)
     truth = rectangles(ray.grid, seeded(given.phantom))
     rows = Rows(Path("runs", "quick" if given.quick else "", "repeated_noise.jsonl"))
+    setting = {name: value for name, value in vars(given).items() if name != "count"}
     asked = []
     for draw in range(given.count):
-        setting = ("size", "views", "noise", "phantom", "quick")
-        key = {"draw": draw} | {name: getattr(given, name) for name in setting}
+        key = {"draw": draw} | setting
         if rows.find(key) is None:
             settings = QUICK if given.quick else {}
             rows.append(key | measured(truth, ray, given.noise, draw, settings))
