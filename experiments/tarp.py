@@ -22,11 +22,8 @@ from pdip.experiment import Rows, save_figure
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
 
-QUICK = {
-    "network": {"scales": 2, "channels": 4},
-    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
-    "evidence": {"max_evaluations": 10},
-}
+QUICK = {"network": {"scales": 2, "channels": 4}, "evidence": {"max_evaluations": 10},
+         "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"}}  # fmt: skip
 UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
 
 
@@ -43,20 +40,20 @@ def simulated(seed: int, size: int, views: int, noise: float):
     return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
 
 
-def measured(scan, truth, seed: int, samples: int, settings: dict) -> dict:
+def measured(scan, truth, given, seed: int) -> dict:
     """Credibilities and scores of one scan."""
     begin = time.perf_counter()
-    result = pdip.reconstruct(scan, settings)
-    image, std = result.image.cpu(), result.std.cpu()
-    draws = result.posterior.sample(samples, generator=seeded(seed)).cpu()
-    reference = rectangles(scan.grid, seeded(10**6 + seed))
+    result = pdip.reconstruct(scan, QUICK if given.quick else {})
+    image = result.image.cpu()
+    draws = result.posterior.sample(given.samples, generator=seeded(seed)).cpu()
+    phantom = rectangles(scan.grid, seeded(10**6 + seed))
     rank = int(ranks(draws.mean((1, 2)), truth.mean()))
     return {
-        "credibility_phantom": credibility(draws, truth, reference),
+        "credibility_phantom": credibility(draws, truth, phantom),
         "credibility_image": credibility(draws, truth, image),
-        "rank_of_mean": (rank + 0.5) / (samples + 1),
+        "rank_of_mean": (rank + 0.5) / (given.samples + 1),
         "psnr": pdip.psnr(image, truth),
-        "coverage_95": pdip.coverage(image, std, truth),
+        "coverage_95": pdip.coverage(image, result.std.cpu(), truth),
         "seconds": round(time.perf_counter() - begin, 1),
     }
 
@@ -64,11 +61,10 @@ def measured(scan, truth, seed: int, samples: int, settings: dict) -> dict:
 def summarised(rows: list[dict]) -> dict:
     """Expected coverage with its test of uniformity, and the mean coverage with its band."""
     columns = {name: torch.tensor([row[name] for row in rows]).double() for name in UNIFORM}
-    coverages = torch.tensor([row["coverage_95"] for row in rows])
-    band = bootstrap(lambda x: float(x.mean()), coverages, generator=seeded(0))
+    covered = torch.tensor([row["coverage_95"] for row in rows])
     return {
         "scans": len(rows),
-        "coverage_95": plain(band),
+        "coverage_95": plain(bootstrap(lambda x: float(x.mean()), covered, generator=seeded(0))),
         "uniformity": {name: plain(uniformity(values)) for name, values in columns.items()},
         "curves": {name: plain(expected_coverage(values)) for name, values in columns.items()},
     }
@@ -91,15 +87,12 @@ def main() -> None:
         key = {"seed": seed} | setting
         if rows.find(key) is None:
             scan, truth = simulated(seed, given.size, given.views, given.noise)
-            settings = QUICK if given.quick else {}
-            rows.append(key | measured(scan, truth, seed, given.samples, settings))
-            print(json.dumps(rows.find(key)), flush=True)
+            rows.append(key | measured(scan, truth, given, seed))
         asked.append(rows.find(key))
+        print(json.dumps(asked[-1]), flush=True)
     path = rows.path.with_suffix(".json")
     path.write_text(json.dumps(summarised(asked), indent=2))
-    found = json.loads(path.read_text())
-    save_figure(draw_expected_coverage(found["curves"]), path)
-    print(found["scans"], "scans, coverage", found["coverage_95"])
+    save_figure(draw_expected_coverage(json.loads(path.read_text())["curves"]), path)
 
 
 if __name__ == "__main__":

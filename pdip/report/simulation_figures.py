@@ -27,16 +27,24 @@ def draw_expected_coverage(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     for (name, curve), colour, dashes in zip(curves.items(), COLOURS, DASHES, strict=False):
         levels, error = (np.array([0, *curve[key], 0]) for key in ("levels", "standard_error"))
         levels[-1] = 1
-        axis.plot(levels, [0, *curve["empirical"], 1], label=name, color=colour, linestyle=dashes)
+        axis.plot(
+            levels,
+            [0, *curve["empirical"], 1],
+            label=name.replace("_", " "),
+            color=colour,
+            linestyle=dashes,
+        )
         axis.fill_between(levels, levels - 2 * error, levels + 2 * error, color="0.9", zorder=0)
     axis.set(xlabel="credibility", ylabel="share of simulated scans inside")
     axis.set(xlim=(0, 1), ylim=(0, 1))
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="lower right")
     return figure
 
 
 def draw_repeated_noise(found: Mapping[str, Any], pixel_mm: float) -> Figure:
     """Claimed std beside the spread over the noise and their error, all of one colour scale.
+
+    Numbers are root mean squares over pixels, 1/mm.
 
     Args:
         found: fields of a ``pdip.calibration.RepeatedNoise`` with its maps as lists of rows.
@@ -46,9 +54,9 @@ def draw_repeated_noise(found: Mapping[str, Any], pixel_mm: float) -> Figure:
         the figure, not yet saved.
     """
     titles = {
-        "claimed_map": f"claimed std (RMS {found['claimed']:.3g})",
-        "spread_map": f"spread over noise (RMS {found['spread']:.3g})",
-        "error_map": f"RMS error ({found['error']:.3g})",
+        "claimed_map": f"claimed std ({found['claimed']:.2g})",
+        "spread_map": f"spread over noise ({found['spread']:.2g})",
+        "error_map": f"RMS error ({found['error']:.2g})",
     }
     maps = {name: np.array(found[name]) for name in titles}
     largest = max(window(values)[1] for values in maps.values())
