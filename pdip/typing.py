@@ -12,3 +12,5 @@ Sinogram = Float[Tensor, "*batch views detectors"]
 Params = Float[Tensor, "*batch params"]
 Mask = Bool[Tensor, "height width"]
 Scalar = Float[Tensor, ""]
+Pixels = Float[Tensor, "*pixels"]
+"""Pixels (or rays) in any arrangement: what is counted one by one."""

@@ -9,6 +9,7 @@ from dense_model import build, normal, relative
 from scipy.stats import chi2
 from torch.distributions import MultivariateNormal, Normal
 
+from pdip.calibration import uniformity
 from pdip.errors import ComputationError, InputError
 from pdip.linearised import features
 from pdip.posterior import Mixture, Posterior, SavedPosterior, relinearise
@@ -260,18 +261,11 @@ def test_truths_from_the_models_own_prior_have_uniform_ranks(name):
     squares = ((errors @ vectors)[:, kept].square() / values[kept]).sum(1)
     ranks["all pixels"] = torch.from_numpy(chi2(int(kept.sum())).cdf(squares.numpy()))
     for rank in ranks.values():
-        assert chi_square_of_ranks(rank) < chi2(9).ppf(1 - 6e-5)
+        assert uniformity(rank).chi_squared < chi2(9).ppf(1 - 6e-5)
     wider = Normal(0, 1).cdf(errors @ weights / (1.5 * std))
-    assert chi_square_of_ranks(wider) > chi2(9).ppf(1 - 6e-5)
+    assert uniformity(wider).chi_squared > chi2(9).ppf(1 - 6e-5)
     doubled = torch.from_numpy(chi2(int(kept.sum())).cdf((squares / 1.2).numpy()))
-    assert chi_square_of_ranks(doubled) > chi2(9).ppf(1 - 6e-5)
-
-
-def chi_square_of_ranks(ranks, bins=10):
-    expected = len(ranks) / bins
-    counts = torch.histc(ranks, bins, 0, 1)
-    assert counts.sum() == len(ranks)
-    return float(((counts - expected) ** 2 / expected).sum())
+    assert uniformity(doubled).chi_squared > chi2(9).ppf(1 - 6e-5)
 
 
 @pytest.mark.parametrize("centre, weight", [("network", 0.0), ("midpoint", 0.5), ("linear", 1.0)])

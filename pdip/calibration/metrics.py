@@ -1,4 +1,4 @@
-"""How good a reconstruction and its standard deviation are, given the truth."""
+"""How good a reconstruction is, given the truth."""
 
 import math
 
@@ -64,23 +64,6 @@ def relative_l2(image: Image, truth: Image) -> float:
     """``‖x̂ - x‖ / ‖x‖``; 0 is perfect, 1 is the error of a black image."""
     image, truth = checked_pair(image, truth)
     return float(np.linalg.norm(image - truth) / np.linalg.norm(truth))
-
-
-def coverage(mean: Image, std: Image, truth: Image, level: float = 0.95) -> float:
-    """Share of pixels whose truth lies in the central Gaussian interval of probability ``level``.
-
-    Args:
-        mean: (height, width).
-        std: (height, width), not negative.
-        truth: (height, width).
-        level: between 0 and 1; 0.95 means ``mean ± 1.96 std``.
-
-    Returns:
-        between 0 and 1; calibrated where it equals ``level``.
-    """
-    half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
-    inside = (truth - mean).double().abs() <= half_width * std.double()
-    return float(inside.double().mean())
 
 
 def checked_pair(image: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from pdip.errors import ComputationError, InputError
+from pdip.calibration import nll_per_pixel, normal_log_density, patches
+from pdip.errors import InputError
 from pdip.linearised.features import MAX_STORED_PIXELS
 from pdip.posterior.modes import Modes, leading_modes
 from pdip.solvers import Solution
@@ -116,39 +117,17 @@ class ImagePosterior(ABC):
             raise InputError(
                 f"expected an image of shape {tuple(self.image.shape)}, got {tuple(image.shape)}"
             )
-        if patch is not None and patch < 1:
-            raise InputError(f"expected a patch of at least 1 pixel, got {patch}")
         error = (image.double() - self.image.double()).to(self.image.device)
         if patch == 1:
-            std = self.std().double()
-            return float(
-                -0.5 * (error / std).square().sum()
-                - std.log().sum()
-                - 0.5 * error.numel() * math.log(2 * math.pi)
-            )
-        height, width = error.shape
-        size = max(height, width) if patch is None else patch
+            return -nll_per_pixel(self.image, self.std(), image.to(self.image)) * image.numel()
         total = 0.0
-        for top in range(0, height, size):
-            for left in range(0, width, size):
-                mask = torch.zeros(height, width, dtype=torch.bool, device=error.device)
-                mask[top : top + size, left : left + size] = True
-                total += normal_log_density(error[mask], self.covariance(mask))
+        for group in patches(*error.shape, patch):
+            for index in group.to(error.device):
+                mask = torch.zeros(error.numel(), dtype=torch.bool, device=error.device)
+                mask[index] = True
+                covariance = self.covariance(mask.reshape(error.shape))
+                total += float(normal_log_density(error.reshape(-1)[index], covariance))
         return total
-
-
-def normal_log_density(error: Tensor, covariance: Tensor) -> float:
-    """``log N(e; 0, C)``."""
-    root, info = torch.linalg.cholesky_ex(covariance)
-    if int(info):
-        raise ComputationError(
-            f"expected a positive definite posterior covariance, got one whose leading minor "
-            f"{int(info)} of {len(covariance)} is not; ask for the marginals with patch=1"
-        )
-    white = torch.linalg.solve_triangular(root, error[:, None], upper=False)
-    log_det = 2 * root.diagonal().log().sum()
-    constant = len(error) * math.log(2 * math.pi)
-    return float(-0.5 * (white.square().sum() + log_det + constant))
 
 
 def select(covariance: Tensor, mask: Mask | None) -> Tensor:

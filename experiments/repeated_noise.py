@@ -1,0 +1,87 @@
+"""Is the claimed std the spread of refits? One truth, many draws of the noise, each refitted.
+
+    python experiments/repeated_noise.py --count 20
+
+The spread over the noise is the part of the error that noise makes; the rest is bias, for which a
+posterior also answers, so that its std should match the root mean square error and lie above the
+spread. One line of JSON per draw, with its maps, is appended to `runs/repeated_noise.jsonl`, and a
+run that is started again goes on.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import pdip
+from pdip.calibration import plain, repeated_noise
+from pdip.experiment import Rows, save_figure
+from pdip.report import draw_repeated_noise
+from pdip.scan import rectangles
+
+QUICK = {
+    "network": {"scales": 2, "channels": 4},
+    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
+    "evidence": {"max_evaluations": 10},
+}
+NUMBERS = ("claimed", "spread", "bias", "error")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def scanner(size: int, views: int) -> pdip.RayTransform:
+    beam = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
+    return pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
+
+
+def measured(truth, ray, noise: float, draw: int, settings: dict) -> dict:
+    """Reconstruction and std from one draw of the noise."""
+    begin = time.perf_counter()
+    scan = pdip.simulate(truth, ray, noise_fraction=noise, generator=seeded(draw))
+    result = pdip.reconstruct(scan, settings)
+    return {
+        "psnr": pdip.psnr(result.image.cpu(), truth),
+        "coverage_95": pdip.coverage(result.image.cpu(), result.std.cpu(), truth),
+        "seconds": round(time.perf_counter() - begin, 1),
+        "image": result.image.tolist(),
+        "std": result.std.float().tolist(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=20, help="draws of the noise")
+    parser.add_argument("--size", type=int, default=28, help="pixels along a side")
+    parser.add_argument("--views", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--phantom", type=int, default=0, help="seed of the rectangles")
+    parser.add_argument("--quick", action="store_true", help="3 draws, 12 x 12 pixels")
+    given = parser.parse_args()
+    if given.quick:
+        given.count, given.size, given.views = 3, 12, 6
+    ray = scanner(given.size, given.views)
+    truth = rectangles(ray.grid, seeded(given.phantom))
+    rows = Rows(Path("runs", "quick" if given.quick else "", "repeated_noise.jsonl"))
+    setting = {name: value for name, value in vars(given).items() if name != "count"}
+    asked = []
+    for draw in range(given.count):
+        key = {"draw": draw} | setting
+        if rows.find(key) is None:
+            settings = QUICK if given.quick else {}
+            rows.append(key | measured(truth, ray, given.noise, draw, settings))
+        asked.append(rows.find(key))
+        print(json.dumps({name: asked[-1][name] for name in ("draw", "psnr", "coverage_95")}))
+    images, stds = (torch.tensor([row[name] for row in asked]) for name in ("image", "std"))
+    path = rows.path.with_suffix(".json")
+    path.write_text(json.dumps(plain(repeated_noise(images, stds, truth)), indent=2))
+    found = json.loads(path.read_text())
+    save_figure(draw_repeated_noise(found, ray.grid.pixel_mm), path)
+    print(json.dumps({name: found[name] for name in NUMBERS}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Do credible regions hold the truth as often as they say? Many simulated scans, each refitted.
+
+    python experiments/tarp.py --count 200
+
+Random rectangles, one scan each, the shipped pipeline end to end; then the share of posterior
+samples nearer to a reference point than the truth is (Lemos et al. 2023), uniform over scans if the
+posterior is right. References: another phantom, which sees one direction of the error, and the
+reconstruction, which sees its size; beside them the rank of the image's mean. One line per scan is
+appended to `runs/tarp.jsonl`; a run that is started again goes on from there.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import pdip
+from pdip.calibration import bootstrap, credibility, expected_coverage, plain, ranks, uniformity
+from pdip.experiment import Rows, save_figure
+from pdip.report import draw_expected_coverage
+from pdip.scan import rectangles
+
+QUICK = {"network": {"scales": 2, "channels": 4}, "evidence": {"max_evaluations": 10},
+         "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"}}  # fmt: skip
+UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def simulated(seed: int, size: int, views: int, noise: float):
+    """A scan of random rectangles and their true image."""
+    beam = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
+    ray = pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
+    generator = seeded(seed)
+    truth = rectangles(ray.grid, generator)
+    return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
+
+
+def measured(scan, truth, given, seed: int) -> dict:
+    """Credibilities and scores of one scan."""
+    begin = time.perf_counter()
+    result = pdip.reconstruct(scan, QUICK if given.quick else {})
+    image = result.image.cpu()
+    draws = result.posterior.sample(given.samples, generator=seeded(seed)).cpu()
+    phantom = rectangles(scan.grid, seeded(10**6 + seed))
+    rank = int(ranks(draws.mean((1, 2)), truth.mean()))
+    return {
+        "credibility_phantom": credibility(draws, truth, phantom),
+        "credibility_image": credibility(draws, truth, image),
+        "rank_of_mean": (rank + 0.5) / (given.samples + 1),
+        "psnr": pdip.psnr(image, truth),
+        "coverage_95": pdip.coverage(image, result.std.cpu(), truth),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def summarised(rows: list[dict]) -> dict:
+    """Expected coverage with its test of uniformity, and the mean coverage with its band."""
+    columns = {name: torch.tensor([row[name] for row in rows]).double() for name in UNIFORM}
+    covered = torch.tensor([row["coverage_95"] for row in rows])
+    return {
+        "scans": len(rows),
+        "coverage_95": plain(bootstrap(lambda x: float(x.mean()), covered, generator=seeded(0))),
+        "uniformity": {name: plain(uniformity(values)) for name, values in columns.items()},
+        "curves": {name: plain(expected_coverage(values)) for name, values in columns.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=200, help="simulated scans")
+    parser.add_argument("--size", type=int, default=28, help="pixels along a side")
+    parser.add_argument("--views", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--samples", type=int, default=200, help="of each posterior")
+    parser.add_argument("--quick", action="store_true", help="3 scans of 12 x 12 pixels")
+    given = parser.parse_args()
+    if given.quick:
+        given.count, given.size, given.views, given.samples = 3, 12, 6, 50
+    rows, asked = Rows(Path("runs", "quick" if given.quick else "", "tarp.jsonl")), []
+    setting = {name: value for name, value in vars(given).items() if name != "count"}
+    for seed in range(given.count):
+        key = {"seed": seed} | setting
+        if rows.find(key) is None:
+            scan, truth = simulated(seed, given.size, given.views, given.noise)
+            rows.append(key | measured(scan, truth, given, seed))
+        asked.append(rows.find(key))
+        print(json.dumps(asked[-1]), flush=True)
+    path = rows.path.with_suffix(".json")
+    path.write_text(json.dumps(summarised(asked), indent=2))
+    save_figure(draw_expected_coverage(json.loads(path.read_text())["curves"]), path)
+
+
+if __name__ == "__main__":
+    main()
