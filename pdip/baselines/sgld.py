@@ -52,13 +52,14 @@ class SGLD(Baseline):
         10
     """
 
-    num_steps: int = 2000
-    burn_in: int = 500
+    num_steps: int = 1000
+    burn_in: int = 250
     thinning: int = 10
-    step_size: float = 0.5
+    step_size: float = 1.0
 
     def posterior(self, scan, ray: RayTransform, fit: DIPFit, *, seed: int = 0) -> ImagePosterior:
-        if not (0 < self.step_size < 4 and self.thinning > 0 <= self.burn_in < self.num_steps):
+        steps_fit = 0 <= self.burn_in < self.num_steps and self.thinning >= 1
+        if not (steps_fit and 0 < self.step_size < 4):
             raise InputError(
                 "expected 0 < step_size < 4, a thinning of at least 1 and 0 <= burn_in < num_steps,"
                 f" got {self}"
