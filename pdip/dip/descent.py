@@ -85,6 +85,7 @@ class Descent:
         betas = WARM_BETAS if self.step < 0 else (0.9, 0.999)
         self._adam = torch.optim.Adam(self.newest.weights.values(), betas=betas, fused=True)
         self.average = deepcopy(self.newest)
+        self.average.network.eval()  # dropout belongs to the steps, not to what is looked at
 
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on, by name."""

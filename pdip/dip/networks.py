@@ -57,7 +57,11 @@ class StackedNetworks:
     def bodies(self, z: Image) -> Tensor:
         """``body(z)`` of each network, (networks, height, width)."""
         values = {name.removeprefix("body."): v for name, v in self.weights.items()}
-        return vmap(lambda one: functional_call(self.network.body, one, (z,)))(values)
+
+        def body(one: dict[str, Tensor]) -> Tensor:
+            return functional_call(self.network.body, one, (z,))
+
+        return vmap(body, randomness="different")(values)
 
     def params(self, number: int) -> dict[str, Tensor]:
         """The weights of one network by name."""

@@ -1,6 +1,7 @@
 """The noise level of one scan, from the scan alone."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -13,14 +14,61 @@ MAX_SPECTRA_BYTES = 500_000_000
 LENGTHSCALES_PX = tuple(float(v) for v in torch.logspace(math.log10(0.5), 1.5, 13))
 
 
+@dataclass(frozen=True)
+class MaternImages:
+    """Images as a Gaussian process over pixels, ``x ~ N(0, v C)`` with a Matérn-3/2 correlation C.
+
+    Attributes:
+        log_evidence: of the rays that were used, up to a constant, nats.
+        noise_variance: σ² of a ray of weight 1.
+        signal_variance: v, 1/mm².
+        lengthscale_px: of C, in pixels.
+        num_rays: the number of rays behind it.
+    """
+
+    log_evidence: float
+    noise_variance: float
+    signal_variance: float
+    lengthscale_px: float
+    num_rays: int
+
+
+def matern_images(scan, ray, *, noise_std: float | None = None) -> MaternImages:
+    """The Matérn image model of greatest evidence for a scan.
+
+    The sinogram is ``N(0, v A C Aᵀ + σ² W⁻¹)``; σ, v and the lengthscale maximise its marginal
+    likelihood (Rasmussen & Williams 2006, eq. 5.8). At most 800 rays are used, fewer on grids
+    beyond 256², in evenly spread views, of a wide detector the middle.
+
+    Args:
+        scan: the scan; rays of weight 0 are left out.
+        ray: its ray transform.
+        noise_std: σ where it is known; None: it is chosen like the others.
+
+    Raises:
+        InputError: fewer than 20 rays can be used.
+    """
+    rows, y, scale = _selected_rays(scan, ray)
+    spectra = _spectra(rows)
+    noise_variance = None if noise_std is None else noise_std**2
+    candidates = [
+        _best_at(spectra, y, scale, ell, ray.domain_shape, noise_variance)
+        for ell in LENGTHSCALES_PX
+    ]
+    return max(candidates, key=lambda found: found.log_evidence)
+
+
+def matern_correlation(distance_px: Tensor, lengthscale_px: float) -> Tensor:
+    """``(1 + s) exp(-s)`` with ``s = √3 d / ℓ``, elementwise (Rasmussen & Williams 2006, 4.17)."""
+    scaled = distance_px * math.sqrt(3) / lengthscale_px
+    return (1 + scaled) * torch.exp(-scaled)
+
+
 def estimate_noise_std(scan, ray) -> tuple[float, str]:
     """Noise standard deviation σ of a ray of weight 1, by the evidence of a simple image model.
 
-    The image is taken as a Gaussian process with a Matérn-3/2 covariance C over pixels, so that
-    the sinogram is ``N(0, v A C Aᵀ + σ² W⁻¹)``. σ, v and the lengthscale maximise its marginal
-    likelihood (Rasmussen & Williams 2006, eq. 5.8): what no image of any smoothness explains
-    consistently across the views is noise. At most 800 rays are used, fewer on grids beyond 256²,
-    in evenly spread views, of a wide detector the middle.
+    That of :func:`matern_images`: what no image of any smoothness explains consistently across
+    the views is noise.
 
     Args:
         scan: the scan; rays of weight 0 are left out.
@@ -32,14 +80,11 @@ def estimate_noise_std(scan, ray) -> tuple[float, str]:
     Raises:
         InputError: fewer than 20 rays can be used.
     """
-    rows, y, scale = _selected_rays(scan, ray)
-    spectra = _spectra(rows)
-    candidates = [_best_at(spectra, y, scale, ell, ray.domain_shape) for ell in LENGTHSCALES_PX]
-    _, noise_variance, ell = max(candidates)
-    noise_std = math.sqrt(noise_variance)
+    found = matern_images(scan, ray)
+    noise_std = math.sqrt(found.noise_variance)
     how = (
-        f"the noise standard deviation was estimated as {noise_std:.4g} from {len(y)} rays by the "
-        f"evidence of a Matérn image model (lengthscale {ell:.2g} px)"
+        f"the noise standard deviation was estimated as {noise_std:.4g} from {found.num_rays} rays "
+        f"by the evidence of a Matérn image model (lengthscale {found.lengthscale_px:.2g} px)"
     )
     return noise_std, how
 
@@ -67,21 +112,26 @@ def _selected_rays(scan, ray) -> tuple[Tensor, Tensor, Tensor]:
     return rows, y, weights.reshape(-1).cpu().double()[index].rsqrt()
 
 
-def _best_at(spectra, y, scale, lengthscale, shape) -> tuple[float, float, float]:
-    """(log evidence, noise variance, lengthscale) at the best variances for one lengthscale."""
+def _best_at(spectra, y, scale, lengthscale, shape, noise_variance) -> MaternImages:
+    """The model of the best variances for one lengthscale."""
     power_spectrum = _matern_power_spectrum(lengthscale, shape).to(spectra)
     gram = ((spectra * power_spectrum) @ spectra.mT).double()
     eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
     eigenvalues, power = eigenvalues.clamp(min=0), (vectors.mT @ (y / scale)).square()
 
-    def negative_log_evidence(log_ratio: float) -> float:
-        spectrum = eigenvalues + math.exp(log_ratio) * eigenvalues.mean()
-        return float(0.5 * len(y) * (power / spectrum).mean().log() + 0.5 * spectrum.log().sum())
+    def model(log_ratio: float) -> MaternImages:
+        ratio = math.exp(log_ratio) * eigenvalues.mean()
+        spectrum = eigenvalues + ratio
+        best = (power / spectrum).mean()
+        signal = best if noise_variance is None else noise_variance / ratio
+        misfit = 0.5 * len(y) * signal.log() + 0.5 * len(y) * (best / signal - 1)
+        log_evidence = -float(misfit + 0.5 * spectrum.log().sum())
+        return MaternImages(log_evidence, float(ratio * signal), float(signal), lengthscale, len(y))
 
-    best = minimize_scalar(negative_log_evidence, bounds=(-20.0, 5.0), method="bounded")
-    ratio = math.exp(best.x) * eigenvalues.mean()
-    signal_variance = (power / (eigenvalues + ratio)).mean()
-    return -float(best.fun), float(ratio * signal_variance), lengthscale
+    def negative_log_evidence(log_ratio: float) -> float:
+        return -model(log_ratio).log_evidence
+
+    return model(minimize_scalar(negative_log_evidence, bounds=(-20.0, 5.0), method="bounded").x)
 
 
 def _spectra(rows: Tensor) -> Tensor:
@@ -101,6 +151,6 @@ def _matern_power_spectrum(lengthscale: float, shape: tuple[int, int]) -> Tensor
     :func:`_spectra`: (frequencies,)."""
     padded = [2 * n for n in shape]
     offsets = [torch.minimum(torch.arange(n), n - torch.arange(n)).double() for n in padded]
-    distance = torch.sqrt(offsets[0][:, None] ** 2 + offsets[1] ** 2) * math.sqrt(3) / lengthscale
-    transfer = torch.fft.rfft2((1 + distance) * torch.exp(-distance)).real.clamp(min=0)
+    distance = torch.sqrt(offsets[0][:, None] ** 2 + offsets[1] ** 2)
+    transfer = torch.fft.rfft2(matern_correlation(distance, lengthscale)).real.clamp(min=0)
     return transfer[..., None].expand(*transfer.shape, 2).flatten()

@@ -80,7 +80,7 @@ class UNet(nn.Module):
 
     def like(self, **changes) -> "UNet":
         """A network of the same settings but for the given ones, with newly drawn weights."""
-        return UNet(**{**self.settings, **changes})
+        return type(self)(**{**self.settings, **changes})
 
     def image(self, pre_activation: Image) -> Image:
         """The last step alone: ``image_scale · s(h)``, elementwise."""
