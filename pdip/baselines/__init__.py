@@ -2,4 +2,7 @@
 
 from pdip.baselines.baseline import Baseline, gaussian
 
-__all__ = ["Baseline", "gaussian"]
+BASELINES: dict[str, type[Baseline]] = {}
+"""Name -> its class; one line for each."""
+
+__all__ = ["BASELINES", "Baseline", "gaussian"]

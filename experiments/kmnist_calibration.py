@@ -1,0 +1,95 @@
+"""The field's main table: how well does each method's error bar fit the truth?
+
+    python experiments/kmnist_calibration.py --images DIR/kmnist_test_0_49.npz --count 10
+    python experiments/kmnist_calibration.py --images FILE.npz --views 20 --noise 0.05 \
+        --methods pdip mc_dropout --out runs/kmnist_calibration.jsonl
+
+Parallel beam, noise 5 and 10 % of mean|A x|, random rectangles without `--images`. `pdip` is the
+shipped pipeline; every baseline is given the same scan and the same fit. Each image, setting and
+method is one line of `--out`, and what stands there is not computed again: a long run can be
+killed and goes on. A method without an honest result has a line with its reason.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pdip
+from pdip.baselines import BASELINES
+from pdip.checkpoints import GivenFit
+from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
+from pdip.report.experiment_figures import draw_series
+from pdip.report.experiment_tables import markdown_table, posterior_scores
+from pdip.report.summary import versions
+from pdip.settings import Settings, plain
+
+TABLE = (
+    "psnr", "ssim", "log_likelihood_per_pixel", "nll_per_pixel.patch_1", "coverage_95", "crps",
+    "energy_score", "miscalibration_area", "ence", "ause", "sharpness", "seconds",
+)  # fmt: skip
+FIGURE = {
+    "log_likelihood_per_pixel": "joint log-likelihood (nats / pixel)",
+    "coverage_95": "coverage of the 95 % interval",
+}
+
+
+def key_of(case: Case, method: str, settings: Settings, seed: int) -> dict:
+    """What tells the row of a method from others; defaults that change make another row."""
+    own = settings.resolved() if method == "pdip" else asdict(BASELINES[method]())
+    return {**case.key, "method": method, "seed": seed, "settings": plain(own)}
+
+
+def measured(case: Case, methods: list[str], settings: Settings, seed: int) -> Iterator[dict]:
+    """The scores of each method on one scan, all from one fit, or why there are none."""
+    scan, truth, ray = case.measure()
+    begun = time.perf_counter()
+    try:
+        fit = pdip.fit_dip(scan, ray, dict(settings.network), **settings.dip)
+    except pdip.ComputationError as error:
+        yield from ({"failure": str(error)} for _ in methods)
+        return
+    fit_seconds = time.perf_counter() - begun
+    for method in methods:
+        begun = time.perf_counter()
+        try:
+            if method == "pdip":
+                result = pdip.reconstruct(scan, settings, checkpoints=GivenFit(fit, fit_seconds))
+                posterior = result.posterior
+            else:
+                posterior = BASELINES[method]().posterior(scan, ray, fit, seed=seed)
+            posterior.std()
+            seconds = {"seconds": time.perf_counter() - begun, "fit_seconds": fit_seconds}
+            yield posterior_scores(posterior, truth) | seconds
+        except (pdip.ComputationError, pdip.InputError) as error:
+            yield {"failure": str(error), "fit_seconds": fit_seconds}
+
+
+def main() -> None:
+    parser = experiment_parser(
+        __doc__, "kmnist_calibration.jsonl", views=(5, 10, 20, 30), noise=(0.05, 0.1), count=10
+    )
+    parser.add_argument("--methods", nargs="+", choices=("pdip", *BASELINES), default=None)
+    parser.add_argument("--seed", type=int, default=0, help="of the baselines")
+    options = parsed(parser)
+    methods = options.methods or ["pdip", *BASELINES]
+    rows, asked = Rows(options.out), []
+    for case in options.cases:
+        keys = {name: key_of(case, name, options.settings, options.seed) for name in methods}
+        missing = [name for name in methods if rows.find(keys[name]) is None]
+        found = measured(case, missing, options.settings, options.seed) if missing else ()
+        for name, scores in zip(missing, found, strict=True):
+            rows.append(keys[name] | scores | {"versions": versions()})
+            shown = {"method": name, **case.key, **scores}
+            print(json.dumps(shown), flush=True)
+        asked += [rows.find(key) for key in keys.values()]
+    print(markdown_table(asked, ("noise", "views", "method"), TABLE))
+    figure = draw_series(
+        asked, x="views", series="method", panels="noise", metrics=FIGURE,
+        references={"coverage_95": 0.95},
+    )  # fmt: skip
+    save_figure(figure, options.out)
+
+
+if __name__ == "__main__":
+    main()
