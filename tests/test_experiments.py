@@ -118,7 +118,7 @@ def test_images_of_a_file_are_scanned_with_the_noise_that_is_asked_for(tmp_path)
 def test_the_geometry_of_28_pixels_is_that_of_the_comparison():
     geometry = read_images(None).geometry(20)
     assert geometry.shape == (20, 41)
-    assert geometry.pitch_mm == pytest.approx(28 * 2**0.5 / 41)
+    assert geometry.detector_pitch_mm == pytest.approx(28 * 2**0.5 / 41)
 
 
 def test_a_stored_case_is_used_at_its_own_noise_only(tmp_path):
@@ -128,7 +128,7 @@ def test_a_stored_case_is_used_at_its_own_noise_only(tmp_path):
     geometry = read_images(tmp_path / "set.npz").geometry(4)
     np.savez(
         tmp_path / "cases" / "k4_0.npz", sinogram=np.full((4, 11), 7.0), geometry="parallel",
-        angles=np.deg2rad(geometry.angles_deg), det_pixel_mm=geometry.pitch_mm,
+        angles=np.deg2rad(geometry.angles_deg), det_pixel_mm=geometry.detector_pitch_mm,
         image_shape=(8, 8), pixel_mm=1.0, ground_truth=images[0],
     )  # fmt: skip
     found = read_images(tmp_path / "set.npz")
