@@ -10,10 +10,10 @@ method is one line of `--out`, and what stands there is not computed again: a lo
 killed and goes on. A method without an honest result has a line with its reason.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import pdip
 from pdip.baselines import BASELINES
@@ -21,7 +21,6 @@ from pdip.checkpoints import GivenFit
 from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
-from pdip.report.summary import versions
 from pdip.settings import Settings, plain
 
 TABLE = (
@@ -76,13 +75,8 @@ def main() -> None:
     rows, asked = Rows(options.out), []
     for case in options.cases:
         keys = {name: key_of(case, name, options.settings, options.seed) for name in methods}
-        missing = [name for name in methods if rows.find(keys[name]) is None]
-        found = measured(case, missing, options.settings, options.seed) if missing else ()
-        for name, scores in zip(missing, found, strict=True):
-            rows.append(keys[name] | scores | {"versions": versions()})
-            shown = {"method": name, **case.key, **scores}
-            print(json.dumps(shown), flush=True)
-        asked += [rows.find(key) for key in keys.values()]
+        measure = partial(measured, case, settings=options.settings, seed=options.seed)
+        asked += rows.complete(keys, measure)
     print(markdown_table(asked, ("noise", "views", "method"), TABLE))
     figure = draw_series(
         asked, x="views", series="method", panels="noise", metrics=FIGURE,

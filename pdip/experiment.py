@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pdip.errors import InputError
+from pdip.evidence import EvidenceFit, optimise_evidence
+from pdip.linearised import LinearGaussianModel
+from pdip.posterior import relinearise
 from pdip.ray import RayTransform, ray_transform
+from pdip.report.summary import versions
 from pdip.scan import ImageSet, Scan, read_images
 from pdip.settings import Settings
 from pdip.tensor_file import strict
@@ -134,6 +138,27 @@ class Rows:
             file.write(json.dumps(row) + "\n")
         self.rows.append(row)
 
+    def complete(
+        self,
+        keys: Mapping[Any, Mapping[str, Any]],
+        measure: Callable[[list], Iterable[Mapping[str, Any]]],
+    ) -> list[dict[str, Any]]:
+        """The rows of all keys; those that are missing are measured, printed and appended.
+
+        Args:
+            keys: name -> what tells its row from others.
+            measure: names -> numbers of each, one after another; called once, if at all. A
+                result that does not exist is ``{"failure": why}``.
+        """
+        missing = [name for name, key in keys.items() if self.find(key) is None]
+        found = measure(missing) if missing else ()
+        for name, numbers in zip(missing, found, strict=True):
+            self.append({**keys[name], **numbers, "versions": versions()})
+            last = self.rows[-1].items()
+            shown = {name: value for name, value in last if not isinstance(value, (dict, list))}
+            print(json.dumps(shown), flush=True)
+        return [self.find(key) for key in keys.values()]
+
     def _row(self, number: int, line: str) -> dict[str, Any]:
         try:
             return json.loads(line)
@@ -142,6 +167,19 @@ class Rows:
                 f"line {number} of {self.path} is not JSON, as after a run that was killed; delete "
                 "the line."
             ) from None
+
+
+def settled(model: LinearGaussianModel, scan: Scan, **keywords) -> EvidenceFit:
+    """The evidence optimised, the slopes renewed, and optimised again, as the pipeline does.
+
+    Args:
+        model: at its starting hyperparameters.
+        scan: the scan.
+        keywords: of :func:`pdip.optimise_evidence`.
+    """
+    found = optimise_evidence(model, scan, **keywords)
+    again = relinearise(found.model, scan, keywords.get("solver"))
+    return found if again is found.model else optimise_evidence(again, scan, **keywords)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

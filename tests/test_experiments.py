@@ -126,15 +126,18 @@ def test_a_stored_case_is_used_at_its_own_noise_only(tmp_path):
     np.savez(tmp_path / "set.npz", images=images)
     (tmp_path / "cases").mkdir()
     geometry = read_images(tmp_path / "set.npz").geometry(4)
+    stored = np.arange(44.0).reshape(4, 11)
     np.savez(
-        tmp_path / "cases" / "k4_0.npz", sinogram=np.full((4, 11), 7.0), geometry="parallel",
+        tmp_path / "cases" / "k4_0.npz", sinogram=stored, geometry="parallel",
         angles=np.deg2rad(geometry.angles_deg), det_pixel_mm=geometry.detector_pitch_mm,
         image_shape=(8, 8), pixel_mm=1.0, ground_truth=images[0],
     )  # fmt: skip
     found = read_images(tmp_path / "set.npz")
     ray = pdip.ray_transform(geometry, found.grid)
-    assert (found.measure(0, ray, 0.05)[0].sinogram == 7.0).all()
-    assert (found.measure(0, ray, 0.1)[0].sinogram != 7.0).any()
+    for noise, taken in ((0.05, True), (0.1, False)):
+        scan, truth = found.measure(0, ray, noise)
+        assert np.allclose(scan.sinogram, stored) == taken
+        assert np.array_equal(truth, images[0])
 
 
 @pytest.mark.parametrize("content", [{"image": np.ones((2, 4, 4))}, {"images": np.ones((4, 4))}])

@@ -8,9 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pdip.report.experiment_tables import grouped, mean_and_error
+from pdip.scan import ImageGrid
 
 # Okabe & Ito (2008); with the markers a series can be told apart in grey, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2
 FAR_BELOW = -5.0
@@ -94,6 +96,54 @@ def draw_pairs(
     return figure
 
 
+def draw_prior_samples(rows: Sequence[Row], grid: ImageGrid) -> Figure:
+    """Draws from each prior on one scale, and below the distribution of their total variation.
+
+    Args:
+        rows: one for each ``prior``, with ``draws`` (count, height, width), ``total_variation`` of
+            many draws and ``true_total_variation``.
+        grid: for the axes in mm.
+    """
+    images = [np.array(row["draws"]) for row in rows]
+    columns = max(len(part) for part in images)
+    figure = Figure(figsize=(2.3 * columns, 2.2 * len(rows) + 3.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = figure.add_gridspec(len(rows) + 1, columns, height_ratios=[1] * len(rows) + [1.2])
+    largest = max(float(np.quantile(np.abs(part), 0.999)) for part in images)
+    half_height, half_width = (side / 2 for side in grid.size_mm)
+    axes = []
+    for line, (row, part) in enumerate(zip(rows, images, strict=True)):
+        for column, image in enumerate(part):
+            axis = figure.add_subplot(places[line, column])
+            picture = axis.imshow(
+                image, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest",
+                extent=(-half_width, half_width, -half_height, half_height),
+            )  # fmt: skip
+            axis.tick_params(labelbottom=line == len(rows) - 1, labelleft=column == 0)
+            axes.append(axis)
+        axes[-len(part)].set_ylabel(f"{row['prior']}\ny (mm)")
+    for axis in axes[-columns:]:
+        axis.set_xlabel("x (mm)")
+    figure.colorbar(picture, ax=axes, label="deviation (1/mm)", shrink=0.6, extend="both")
+    _histograms(figure.add_subplot(places[-1, :]), rows)
+    return figure
+
+
+def _histograms(axis, rows: Sequence[Row]) -> None:
+    """Densities of the total variation of each row's draws, with the true one."""
+    values = np.concatenate([row["total_variation"] for row in rows])
+    edges = np.geomspace(values.min() * 0.95, values.max() * 1.05, 60)
+    for number, row in enumerate(rows):
+        axis.hist(
+            row["total_variation"], bins=edges, histtype="step", linewidth=1.6,
+            linestyle=LINES[number % len(LINES)], color=COLOURS[number % len(COLOURS)],
+            label=row["prior"],
+        )  # fmt: skip
+    axis.axvline(rows[0]["true_total_variation"], color="0.4", label="true deviation")
+    axis.set(xlabel="total variation of a draw (1/mm)", ylabel="draws", xscale="log")
+    axis.legend(frameon=False)
+
+
 def _figure(num_rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     size = (PANEL_WIDTH * columns, PANEL_HEIGHT * num_rows + 0.8)
     figure = Figure(figsize=size, layout="constrained")
@@ -109,7 +159,7 @@ def _draw_line(axis, rows, x, metric, ticks, scale, shift, number, name) -> None
     axis.errorbar(
         places, means, yerr=np.nan_to_num(errors), label=name, linewidth=1.2, markersize=5,
         marker=MARKERS[number % len(MARKERS)], color=COLOURS[number % len(COLOURS)],
-        linestyle=("-", "--", ":")[number // len(COLOURS) % 3], capsize=2,
+        linestyle=LINES[number // len(COLOURS) % len(LINES)], capsize=2,
     )  # fmt: skip
 
 
