@@ -49,7 +49,6 @@ def run(path: Path, monkeypatch, *arguments: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("default")
 def test_quick_form_leaves_numbers_and_a_figure(path, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
     run(path, monkeypatch, "--quick", "--out", str(out))

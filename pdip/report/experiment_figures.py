@@ -15,8 +15,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2
-FAR_BELOW = -5.0
-"""Log-likelihoods below are drawn on a logarithmic axis: those of failures reach -1000."""
+FAR_BELOW = -10.0
+"""Log-likelihoods below are drawn on a logarithmic scale: those of failures reach -1000."""
 
 Row = Mapping[str, Any]
 
@@ -38,7 +38,8 @@ def draw_series(
         x: name of the quantity on the horizontal axis.
         series: name of what is compared.
         metrics: name -> label of the vertical axis; one column of panels for each.
-        panels: name of the quantity whose values are the rows of panels; None for one.
+        panels: name of the quantity that differs from one row of panels to the next (side by side
+            where there is one metric); None for one row.
         scale: of x; ``"steps"`` are equal distances in the order of the values.
         references: metric -> ideal value, drawn dashed.
 
@@ -47,8 +48,9 @@ def draw_series(
     """
     parts = {("",): list(rows)} if panels is None else grouped(rows, [panels])
     names = list(grouped(rows, [series]))
-    figure, axes = _figure(len(parts), len(metrics))
-    for (value, part), line in zip(parts.items(), axes, strict=True):
+    shape = (len(parts), len(metrics)) if len(metrics) > 1 else (1, len(parts))
+    figure, axes = _figure(*shape)
+    for (value, part), line in zip(parts.items(), axes.reshape(len(parts), -1), strict=True):
         ticks = sorted({row[x] for row in part})
         for axis, (metric, label) in zip(line, metrics.items(), strict=True):
             for number, name in enumerate(names):
@@ -61,7 +63,7 @@ def draw_series(
             if panels is not None:
                 axis.set_title(f"{panels} {value[0]}")
     handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+    figure.legend(*handles, loc="outside lower center", ncols=2 * shape[1], frameon=False)
     return figure
 
 
@@ -125,11 +127,14 @@ def draw_prior_samples(rows: Sequence[Row], grid: ImageGrid) -> Figure:
     for axis in axes[-columns:]:
         axis.set_xlabel("x (mm)")
     figure.colorbar(picture, ax=axes, label="deviation (1/mm)", shrink=0.6, extend="both")
-    _histograms(figure.add_subplot(places[-1, :]), rows)
+    histograms = figure.add_subplot(places[-1, :])
+    _draw_histograms(histograms, rows)
+    handles = histograms.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _histograms(axis, rows: Sequence[Row]) -> None:
+def _draw_histograms(axis, rows: Sequence[Row]) -> None:
     """Densities of the total variation of each row's draws, with the true one."""
     values = np.concatenate([row["total_variation"] for row in rows])
     edges = np.geomspace(values.min() * 0.95, values.max() * 1.05, 60)
@@ -141,7 +146,6 @@ def _histograms(axis, rows: Sequence[Row]) -> None:
         )  # fmt: skip
     axis.axvline(rows[0]["true_total_variation"], color="0.4", label="true deviation")
     axis.set(xlabel="total variation of a draw (1/mm)", ylabel="draws", xscale="log")
-    axis.legend(frameon=False)
 
 
 def _figure(num_rows: int, columns: int) -> tuple[Figure, np.ndarray]:
@@ -168,8 +172,12 @@ def _dress(axis, x: str, label: str, ticks: Iterable, scale: str) -> None:
         axis.set_xticks(range(len(list(ticks))), [str(tick) for tick in ticks])
     else:
         axis.set_xscale(scale)
-    if "nats" in label and axis.get_ylim()[0] < 2 * FAR_BELOW:
-        axis.set_yscale("symlog", linthresh=-FAR_BELOW)
+    low, high = axis.dataLim.intervaly
+    if "likelihood" in label and low < 2 * FAR_BELOW:
+        axis.set_yscale("symlog", linthresh=-FAR_BELOW, linscale=2)
+        powers = -(10.0 ** np.arange(1, np.ceil(np.log10(-low)) + 1))
+        axis.set_yticks([*powers, -5, 0, 5], [f"{tick:g}" for tick in (*powers, -5, 0, 5)])
+        axis.set_ylim(1.5 * low, max(high + 1, 0))
     axis.set(xlabel=x, ylabel=label)
     axis.grid(color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
