@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pdip
-from pdip.experiment import QUICK, QUICK_SIDE, QUICK_VIEWS, Case, Rows, save_figure, settled
+from pdip.experiment import QUICK, QUICK_CASE, Case, Rows, out_path, save_figure, settled
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
 from pdip.scan import read_images
@@ -77,18 +77,18 @@ def main() -> None:
     parser.add_argument("--views", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--images", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--out", type=Path, default=Path("runs/kmnist_defaults.jsonl"))
+    parser.add_argument("--out", type=Path, help="default: runs/kmnist_defaults.jsonl")
     given = parser.parse_args()
+    given.out = given.out or out_path("kmnist_defaults.jsonl", given.quick)
     path = None if given.data is None else given.data / "kmnist_test_0_49.npz"
-    images = read_images(path, side=QUICK_SIDE if given.quick else 28)
+    images = read_images(path)
+    cases = [Case(images, views, 0.05, k) for k in given.images for views in given.views]
     settings = Settings.of(QUICK if given.quick else {})
     rows, asked = Rows(given.out), []
-    for number in [0] if given.quick else given.images:
-        for views in [QUICK_VIEWS] if given.quick else given.views:
-            case = Case(images, views, 0.05, number)
-            key = {**case.key, "settings": settings.resolved()}
-            keys = {variant: key | {"variant": variant} for variant in given.variants}
-            asked += rows.complete(keys, partial(measured, case, settings=settings))
+    for case in [QUICK_CASE] if given.quick else cases:
+        key = {**case.key, "settings": settings.resolved()}
+        keys = {variant: key | {"variant": variant} for variant in given.variants}
+        asked += rows.complete(keys, partial(measured, case, settings=settings))
     print(markdown_table(asked, ("views", "variant"), TABLE))
     figure = draw_series(asked, x="views", series="variant", metrics=METRICS)
     save_figure(figure, given.out)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.experiment import QUICK, QUICK_SIDE, QUICK_VIEWS, Case, Rows, save_figure
+from pdip.experiment import QUICK, QUICK_CASE, Case, Rows, out_path, save_figure
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table
 from pdip.scan import read_images
@@ -64,19 +64,19 @@ def main() -> None:
     starts = ["fbp", "tv", "mixed", "shipped"]
     parser.add_argument("--starts", nargs="+", choices=starts, default=["shipped"])
     parser.add_argument("--restarts", type=int, help="default: as many as the start has")
-    parser.add_argument("--out", type=Path, default=Path("runs/kmnist_starts.jsonl"))
+    parser.add_argument("--out", type=Path, help="default: runs/kmnist_starts.jsonl")
     given = parser.parse_args()
+    given.out = given.out or out_path("kmnist_starts.jsonl", given.quick)
     path = None if given.data is None else given.data / "kmnist_test_0_49.npz"
-    images = read_images(path, side=QUICK_SIDE if given.quick else 28)
+    images = read_images(path)
+    cases = [Case(images, views, 0.05, k) for k in given.images for views in given.views]
     settings = Settings.of(QUICK if given.quick else {})
     rows, asked = Rows(given.out), []
-    for views in [QUICK_VIEWS] if given.quick else given.views:
-        for number in [0] if given.quick else given.images:
-            case = Case(images, views, 0.05, number)
-            key = {**case.key, "restarts": given.restarts, "settings": settings.resolved()}
-            keys = {start: key | {"start": start} for start in given.starts}
-            measure = partial(measured, case, settings=settings, restarts=given.restarts)
-            asked += rows.complete(keys, measure)
+    for case in [QUICK_CASE] if given.quick else cases:
+        key = {**case.key, "restarts": given.restarts, "settings": settings.resolved()}
+        keys = {start: key | {"start": start} for start in given.starts}
+        measure = partial(measured, case, settings=settings, restarts=given.restarts)
+        asked += rows.complete(keys, measure)
     print(markdown_table(asked, ("views", "start"), METRICS))
     save_figure(draw_series(asked, x="views", series="start", metrics=METRICS), given.out)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from pdip import fit_dip, linearise, optimise_evidence, ray_transform, unet_prior
-from pdip.experiment import save_figure
+from pdip.experiment import out_path, save_figure
 from pdip.posterior import Posterior
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
@@ -71,8 +71,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs="+", choices=SCANS, default=[28])
     parser.add_argument("--max-steps", type=int, default=400, help="of the fit")
     parser.add_argument("--quick", action="store_true", help="8 x 8 pixels, in seconds")
-    parser.add_argument("--out", type=Path, default=Path("runs/solver_agreement.json"))
+    parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.json")
     options = parser.parse_args()
+    options.out = options.out or out_path("solver_agreement.json", options.quick)
     if options.quick:
         options.side, options.max_steps = [8], 20
     warnings.simplefilter("ignore")

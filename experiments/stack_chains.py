@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.experiment import QUICK, QUICK_SIDE, QUICK_VIEWS, save_figure
+from pdip.experiment import QUICK, out_path, save_figure
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
 
@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("--restarts", type=int)
     parser.add_argument("--start")
     parser.add_argument("--quick", action="store_true", help="a tiny stack, in seconds")
-    parser.add_argument("--out", type=Path, default=Path("runs/stack_chains.json"))
+    parser.add_argument("--out", type=Path, help="default: runs/stack_chains.json")
     given = parser.parse_args()
+    given.out = given.out or out_path("stack_chains.json", given.quick)
     if given.quick:
-        given.size, given.views, given.slices = QUICK_SIDE, QUICK_VIEWS, 2
+        given.size, given.views, given.slices = 8, 4, 2
     chosen = QUICK if given.quick else {"dip": {"restarts": given.restarts, "start": given.start}}
     scans, truths = stack(given.size, given.views, given.slices, given.step)
     rows = []

@@ -26,7 +26,6 @@ QUICK = {
     "evidence": {"max_evaluations": 10},
 }
 """Settings of ``--quick``: every stage runs, none of them well."""
-QUICK_SIDE, QUICK_VIEWS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,10 @@ class Case:
         return scan, truth, ray_transform(scan.geometry, scan.grid)
 
 
+QUICK_CASE = Case(read_images(None, side=8), views=4, noise=0.05, number=0)
+"""The scan of ``--quick``."""
+
+
 def experiment_parser(
     doc: str, out: str, *, views: Iterable[int], noise: Iterable[float] = (0.05,), count: int = 4
 ) -> argparse.ArgumentParser:
@@ -88,13 +91,14 @@ def experiment_parser(
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line with what it leaves out filled in, ``settings`` and ``cases`` included."""
     options = parser.parse_args()
-    quick = {"views": (QUICK_VIEWS,), "noise": options.full["noise"][:1], "count": 1}
+    quick = {"views": (QUICK_CASE.views,), "noise": options.full["noise"][:1], "count": 1}
     for key, value in (quick if options.quick else options.full).items():
         setattr(options, key, value if getattr(options, key) is None else getattr(options, key))
     if options.out is None:
-        options.out = Path("runs", "quick" if options.quick else "", options.file)
+        options.out = out_path(options.file, options.quick)
     options.settings = Settings.of(QUICK if options.quick else {})
-    images = read_images(options.images, side=QUICK_SIDE if options.quick else 28)
+    tiny = options.quick and options.images is None
+    images = QUICK_CASE.images if tiny else read_images(options.images)
     options.cases = [
         Case(images, views, noise, number)
         for number in range(options.first, options.first + options.count)
@@ -102,6 +106,11 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
         for views in options.views
     ]
     return options
+
+
+def out_path(name: str, quick: bool) -> Path:
+    """Where the numbers of an experiment go; those of its quick form have a folder of their own."""
+    return Path("runs", "quick" if quick else "", name)
 
 
 class Rows:

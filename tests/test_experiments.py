@@ -50,10 +50,11 @@ def run(path: Path, monkeypatch, *arguments: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_quick_form_leaves_numbers_and_a_figure(path, tmp_path, monkeypatch):
-    out = tmp_path / "out.json"
-    run(path, monkeypatch, "--quick", "--out", str(out))
-    assert out.stat().st_size > 2
-    assert out.with_suffix(".png").stat().st_size > 1000
+    monkeypatch.chdir(tmp_path)
+    run(path, monkeypatch, "--quick")
+    (numbers,) = tmp_path.glob(f"runs/quick/**/{path.stem}.json*")
+    assert numbers.stat().st_size > 2
+    assert numbers.with_suffix(".png").stat().st_size > 1000
 
 
 def test_mean_and_error_are_those_of_numpy():
