@@ -14,7 +14,7 @@ from functools import partial
 import pdip
 from pdip.checkpoints import GivenFit
 from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
-from pdip.report.experiment_figures import draw_series
+from pdip.report.experiment_figures import OUTCOME, draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
 from pdip.settings import Settings
 
@@ -29,11 +29,7 @@ OBJECTIVES = {
         "hyperprior": "none",
     },
 }
-METRICS = {
-    "log_likelihood_per_pixel": "joint log-likelihood (nats / pixel)",
-    "coverage_95": "coverage of the 95 % interval",
-}
-TABLE = (*METRICS, "noise_std", "noise_std_by_evidence", "log_evidence", "seconds")
+TABLE = (*OUTCOME, "noise_std", "noise_std_by_evidence", "log_evidence", "seconds")
 
 
 def with_objective(settings: Settings, name: str) -> Settings:
@@ -81,7 +77,7 @@ def main() -> None:
         asked += rows.complete(keys, partial(measured, case, settings=options.settings))
     print(markdown_table(asked, ("noise", "views", "objective"), TABLE))
     figure = draw_series(
-        asked, x="views", series="objective", metrics=METRICS, references={"coverage_95": 0.95}
+        asked, x="views", series="objective", metrics=OUTCOME, references={"coverage_95": 0.95}
     )
     save_figure(figure, options.out)
 

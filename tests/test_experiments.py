@@ -52,9 +52,9 @@ def run(path: Path, monkeypatch, *arguments: str) -> None:
 def test_quick_form_leaves_numbers_and_a_figure(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(path, monkeypatch, "--quick")
-    (numbers,) = tmp_path.glob(f"runs/quick/**/{path.stem}.json*")
-    assert numbers.stat().st_size > 2
-    assert numbers.with_suffix(".png").stat().st_size > 1000
+    for ending, least_bytes in ((".json*", 3), (".png", 1000)):
+        written = list(tmp_path.glob(f"runs/**/*{ending}"))
+        assert written and min(file.stat().st_size for file in written) >= least_bytes
 
 
 def test_mean_and_error_are_those_of_numpy():

@@ -17,6 +17,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2
 FAR_BELOW = -10.0
 """Log-likelihoods below are drawn on a logarithmic scale: those of failures reach -1000."""
+OUTCOME = {
+    "log_likelihood_per_pixel": "joint log-likelihood (nats / pixel)",
+    "coverage_95": "coverage of the 95 % interval",
+}
+"""What most experiments show, with the labels of the axes."""
 
 Row = Mapping[str, Any]
 
