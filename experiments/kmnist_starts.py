@@ -5,64 +5,80 @@
 
 Only the fit, noise level estimated; the scans are those of `kmnist_defaults.py`. Prints for every
 scan and start the steps, the residual (in noise variances) and the PSNR of each restart, and the
-PSNR of the mean of their images, which is what several restarts ship; appends them to `--out`.
+PSNR of the mean of their images, which is what several restarts ship; appends them to `--out`,
+with a figure beside it.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from kmnist_defaults import scan_of
 
 import pdip
+from pdip.experiment import QUICK, QUICK_CASE, Case, Rows, out_path, save_figure
+from pdip.report.experiment_figures import draw_series
+from pdip.report.experiment_tables import markdown_table
+from pdip.scan import read_images
+from pdip.settings import Settings
+
+METRICS = {
+    "psnr": "PSNR of the mean image (dB)",
+    "most_steps": "steps of the longest restart",
+    "seconds": "seconds of the fit",
+}
 
 
-def measure(scan, truth, start: str | None, restarts: int | None) -> dict:
-    """One fit: what it took, and how near each restart and their mean come to the truth."""
-    ray = pdip.ray_transform(scan.geometry, scan.grid)
-    begun = time.perf_counter()
-    fit = pdip.fit_dip(scan, ray, start=start, restarts=restarts)
-    seconds = time.perf_counter() - begun
-    images = torch.stack([restart.image for restart in fit.restarts])
-    levels = [min(r.history["mean_squared_residual"]) for r in fit.restarts]
-    return {
-        "seconds": round(seconds, 1),
-        "steps": [restart.history["step"][-1] for restart in fit.restarts],
-        "levels": [round(level / fit.noise_std**2, 2) for level in levels],
-        "psnr_of_restarts": [round(pdip.psnr(image, truth), 2) for image in images],
-        "psnr": round(pdip.psnr(images.mean(0), truth), 2),
-    }
+def measured(case: Case, starts: list[str], settings: Settings, restarts: int | None) -> Iterator:
+    """One fit for each start: what it took, and how near its restarts come to the truth."""
+    scan, truth, ray = case.measure()
+    for start in starts:
+        keywords = {**settings.dip, "start": None if start == "shipped" else start}
+        if restarts is not None:
+            keywords["restarts"] = restarts
+        begun = time.perf_counter()
+        fit = pdip.fit_dip(scan, ray, dict(settings.network), **keywords)
+        seconds = time.perf_counter() - begun
+        images = torch.stack([restart.image for restart in fit.restarts])
+        levels = [min(r.history["mean_squared_residual"]) for r in fit.restarts]
+        steps = [restart.history["step"][-1] for restart in fit.restarts]
+        yield {
+            "seconds": round(seconds, 1),
+            "steps": steps,
+            "most_steps": max(steps),
+            "levels": [round(level / fit.noise_std**2, 2) for level in levels],
+            "psnr_of_restarts": [round(pdip.psnr(image, truth), 2) for image in images],
+            "psnr": round(pdip.psnr(images.mean(0), truth), 2),
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of images and cases")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder of images and cases")
+    source.add_argument("--quick", action="store_true", help="tiny rectangles, in seconds")
     parser.add_argument("--views", type=int, nargs="+", default=[5])
     parser.add_argument("--images", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--starts", nargs="+", choices=["fbp", "tv", "mixed"], default=[None])
+    starts = ["fbp", "tv", "mixed", "shipped"]
+    parser.add_argument("--starts", nargs="+", choices=starts, default=["shipped"])
     parser.add_argument("--restarts", type=int, help="default: as many as the start has")
-    parser.add_argument("--out", type=Path, default=Path("runs/kmnist_starts.jsonl"))
-    arguments = parser.parse_args()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for views in arguments.views:
-        for start in arguments.starts:
-            rows = []
-            for image in arguments.images:
-                scan, truth = scan_of(arguments.data, views, image)
-                row = {"views": views, "image": image, "start": start or "shipped"}
-                rows.append(row | measure(scan, truth, start, arguments.restarts))
-                print(json.dumps(rows[-1]), flush=True)
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-            means = {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "seconds")}
-            steps = np.mean([max(row["steps"]) for row in rows])
-            print(
-                f"{views} views, start {start or 'shipped'}: mean PSNR {means['psnr']:.2f} dB, "
-                f"{steps:.0f} steps of the longest restart, {means['seconds']:.1f} s"
-            )
+    parser.add_argument("--out", type=Path, help="default: runs/kmnist_starts.jsonl")
+    given = parser.parse_args()
+    given.out = given.out or out_path("kmnist_starts.jsonl", given.quick)
+    path = None if given.data is None else given.data / "kmnist_test_0_49.npz"
+    images = read_images(path)
+    cases = [Case(images, views, 0.05, k) for k in given.images for views in given.views]
+    settings = Settings.of(QUICK if given.quick else {})
+    rows, asked = Rows(given.out), []
+    for case in [QUICK_CASE] if given.quick else cases:
+        key = {**case.key, "restarts": given.restarts, "settings": settings.resolved()}
+        keys = {start: key | {"start": start} for start in given.starts}
+        measure = partial(measured, case, settings=settings, restarts=given.restarts)
+        asked += rows.complete(keys, measure)
+    print(markdown_table(asked, ("views", "start"), METRICS))
+    save_figure(draw_series(asked, x="views", series="start", metrics=METRICS), given.out)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 One scan of the Shepp-Logan phantom, one fit; then each solver searches the hyperparameters and
 forms the posterior. Printed and written as JSON: log evidence, its standard error and worst
-residual, relative difference of the std maps from the exact one, seconds.
+residual, relative difference of the std maps from the exact one, seconds; with a figure beside it.
 """
 
 import argparse
@@ -16,11 +16,18 @@ from pathlib import Path
 import torch
 
 from pdip import fit_dip, linearise, optimise_evidence, ray_transform, unet_prior
+from pdip.experiment import out_path, save_figure
 from pdip.posterior import Posterior
+from pdip.report.experiment_figures import draw_series
 from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
 from pdip.solvers import CG, Cholesky, Projected
 
-SCANS = {28: (20, 41), 64: (24, 90)}  # views, detectors
+SCANS = {28: (20, 41), 64: (24, 90), 8: (4, 11)}  # views, detectors; the last one is the quick form
+METRICS = {
+    "log_evidence": "log evidence (nats)",
+    "std_difference": "std: relative difference from exact",
+    "seconds": "seconds",
+}
 SOLVERS = {"exact": Cholesky(), "projected": Projected(), "cg": CG()}
 
 
@@ -63,12 +70,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--side", type=int, nargs="+", choices=SCANS, default=[28])
     parser.add_argument("--max-steps", type=int, default=400, help="of the fit")
-    parser.add_argument("--out", type=Path, default=Path("runs/solver_agreement.json"))
+    parser.add_argument("--quick", action="store_true", help="8 x 8 pixels, in seconds")
+    parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.json")
     options = parser.parse_args()
+    options.out = options.out or out_path("solver_agreement.json", options.quick)
+    if options.quick:
+        options.side, options.max_steps = [8], 20
     warnings.simplefilter("ignore")
     table = {side: answers(*fitted(side, options.max_steps)) for side in options.side}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(table, indent=2))
+    rows = [
+        {"side": side, "solver": solver, **numbers}
+        for side, found in table.items()
+        for solver, numbers in found.items()
+    ]
+    save_figure(draw_series(rows, x="side", series="solver", metrics=METRICS), options.out)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,30 @@
 """What does it cost and save to begin a slice's fit from the weights of the slice before it?
 
 Slice k of a simulated stack is (1 - s k) a + s k b, two ellipse phantoms; each slice is fitted anew
-and in a chain, with the evidence and posterior that the pipeline uses. One JSON line per slice.
+and in a chain, with the evidence and posterior that the pipeline uses. Prints one JSON line per
+slice, and writes them all and a figure.
 """
 
 import argparse
 import json
-import time
+from pathlib import Path
 
 import torch
 
 import pdip
-from pdip.posterior import Mixture
+from pdip.experiment import QUICK, out_path, save_figure
+from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
-from pdip.solvers import choose_solver
+
+METRICS = {
+    "most_steps": "steps of the longest restart",
+    "psnr": "PSNR (dB)",
+    "log_likelihood_per_pixel": "joint log-likelihood (nats / pixel)",
+    "coverage_95": "coverage of the 95 % interval",
+}
 
 
-def stack(size: int, views: int, count: int, step: float) -> tuple[list, list, pdip.RayTransform]:
+def stack(size: int, views: int, count: int, step: float) -> tuple[list, list]:
     geometry = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
     ray = pdip.ray_transform(geometry, pdip.ImageGrid((size, size)))
 
@@ -29,16 +37,7 @@ def stack(size: int, views: int, count: int, step: float) -> tuple[list, list, p
         pdip.simulate(truth, ray, noise_fraction=0.05, generator=seeded(10 + k))
         for k, truth in enumerate(truths)
     ]
-    return scans, truths, ray
-
-
-def posterior_of(fit: pdip.DIPFit, scan: pdip.Scan, ray: pdip.RayTransform):
-    solver, parts = choose_solver(scan.sinogram.numel()), []
-    for restart in fit.restarts:
-        model = pdip.linearise(restart, ray, pdip.unet_prior(restart.network))
-        model = pdip.optimise_evidence(model, scan, solver=solver).model
-        parts.append(pdip.Posterior(model, scan, solver))
-    return parts[0] if len(parts) == 1 else Mixture(parts)
+    return scans, truths
 
 
 def main() -> None:
@@ -49,28 +48,38 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.06)
     parser.add_argument("--restarts", type=int)
     parser.add_argument("--start")
+    parser.add_argument("--quick", action="store_true", help="a tiny stack, in seconds")
+    parser.add_argument("--out", type=Path, help="default: runs/stack_chains.json")
     given = parser.parse_args()
-    scans, truths, ray = stack(given.size, given.views, given.slices, given.step)
+    given.out = given.out or out_path("stack_chains.json", given.quick)
+    if given.quick:
+        given.size, given.views, given.slices = 8, 4, 2
+    chosen = QUICK if given.quick else {"dip": {"restarts": given.restarts, "start": given.start}}
+    scans, truths = stack(given.size, given.views, given.slices, given.step)
+    rows = []
     for way in ("anew", "chain"):
         before = None
         for k, (scan, truth) in enumerate(zip(scans, truths, strict=True)):
-            began = time.perf_counter()
-            fit = pdip.fit_dip(scan, ray, restarts=given.restarts, start=given.start, before=before)
-            seconds = time.perf_counter() - began
-            posterior = posterior_of(fit, scan, ray)
-            std = posterior.std()
+            result = pdip.reconstruct(scan, chosen, before=before)
+            posterior, fit, std = result.posterior, result.fit, result.std
+            steps = [restart.history["step"][-1] for restart in fit.restarts]
             numbers = {
                 "way": way,
                 "slice": k,
-                "steps": [restart.history["step"][-1] for restart in fit.restarts],
-                "fit_seconds": round(seconds, 1),
+                "steps": steps,
+                "most_steps": max(steps),
+                "fit_seconds": round(result.stages["fit"].seconds, 1),
                 "psnr": pdip.psnr(posterior.image, truth),
                 "log_likelihood_per_pixel": float(posterior.log_prob(truth)) / truth.numel(),
                 "coverage_95": pdip.coverage(posterior.image, std, truth),
                 "mean_std": float(std.mean()),
             }
             print(json.dumps(numbers), flush=True)
+            rows.append(numbers)
             before = fit if way == "chain" else None
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(rows, indent=2))
+    save_figure(draw_series(rows, x="slice", series="way", metrics=METRICS), given.out)
 
 
 if __name__ == "__main__":

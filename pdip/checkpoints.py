@@ -49,6 +49,21 @@ class Checkpoints:
         return None
 
 
+class GivenFit(Checkpoints):
+    """A finished fit that a run goes on from, so that several runs share it.
+
+    Args:
+        fit: the fit, as :func:`pdip.fit_dip` returned it for this scan and these settings.
+        seconds: what it cost.
+    """
+
+    def __init__(self, fit: DIPFit, seconds: float = 0.0) -> None:
+        self.fit, self.cost = fit, StageCost(seconds, 0.0)
+
+    def load_fit(self, name: str, ray) -> tuple[DIPFit, StageCost] | None:
+        return (self.fit, self.cost) if name == "fit" else None
+
+
 class DirectoryCheckpoints(Checkpoints):
     """Checkpoints in a run's folder.
 

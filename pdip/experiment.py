@@ -1,48 +1,207 @@
-"""What experiments share: rows of numbers that a long run goes on from, and their figure."""
+"""What experiments share: which scans, rows of JSON that a long run goes on from, figures."""
 
+import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from pdip.errors import InputError
+from pdip.evidence import EvidenceFit, optimise_evidence
+from pdip.linearised import LinearGaussianModel
+from pdip.posterior import relinearise
+from pdip.ray import RayTransform, ray_transform
+from pdip.report.summary import versions
+from pdip.scan import ImageSet, Scan, read_images
+from pdip.settings import Settings
 from pdip.tensor_file import strict
+from pdip.typing import Image
+
+QUICK = {
+    "network": {"scales": 2, "channels": 4},
+    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
+    "evidence": {"max_evaluations": 10},
+}
+"""Settings of ``--quick``: every stage runs, none of them well."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of an experiment.
+
+    Attributes:
+        images: the set its image is of.
+        views: number of views.
+        noise: σ over mean|A x|.
+        number: of the image.
+    """
+
+    images: ImageSet
+    views: int
+    noise: float
+    number: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells the rows of this case from others."""
+        return {
+            "images": self.images.name,
+            "side": max(self.images.grid.shape),
+            "views": self.views,
+            "noise": self.noise,
+            "image": self.number,
+        }
+
+    def measure(self) -> tuple[Scan, Image, RayTransform]:
+        """The scan, the truth, and the scan's ray transform."""
+        ray = ray_transform(self.images.geometry(self.views), self.images.grid)
+        scan, truth = self.images.measure(self.number, ray, self.noise)
+        return scan, truth, ray_transform(scan.geometry, scan.grid)
+
+
+QUICK_CASE = Case(read_images(None, side=8), views=4, noise=0.05, number=0)
+"""The scan of ``--quick``."""
+
+
+def experiment_parser(
+    doc: str, out: str, *, views: Iterable[int], noise: Iterable[float] = (0.05,), count: int = 4
+) -> argparse.ArgumentParser:
+    """The arguments of every experiment on simulated scans, with its own defaults.
+
+    Args:
+        doc: docstring of the experiment; its first paragraph is the description.
+        out: name of the JSON file; it goes to ``runs/``, and to ``runs/quick/`` with ``--quick``.
+        views, noise, count: what is done if nothing is said.
+    """
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--images", type=Path, help=".npz of images; default: random rectangles")
+    parser.add_argument("--views", type=int, nargs="+", help="default: " + _listed(views))
+    parser.add_argument("--noise", type=float, nargs="+", help="default: " + _listed(noise))
+    parser.add_argument("--first", type=int, default=0, help="number of the first image")
+    parser.add_argument("--count", type=int, help=f"number of images, default: {count}")
+    parser.add_argument("--quick", action="store_true", help="a tiny problem, in seconds")
+    parser.add_argument("--out", type=Path, help=f"default: runs/{out}")
+    parser.set_defaults(full={"views": views, "noise": noise, "count": count}, file=out)
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line with what it leaves out filled in, ``settings`` and ``cases`` included."""
+    options = parser.parse_args()
+    quick = {"views": (QUICK_CASE.views,), "noise": options.full["noise"][:1], "count": 1}
+    for key, value in (quick if options.quick else options.full).items():
+        setattr(options, key, value if getattr(options, key) is None else getattr(options, key))
+    if options.out is None:
+        options.out = out_path(options.file, options.quick)
+    options.settings = Settings.of(QUICK if options.quick else {})
+    tiny = options.quick and options.images is None
+    images = QUICK_CASE.images if tiny else read_images(options.images)
+    options.cases = [
+        Case(images, views, noise, number)
+        for number in range(options.first, options.first + options.count)
+        for noise in options.noise
+        for views in options.views
+    ]
+    return options
+
+
+def out_path(name: str, quick: bool) -> Path:
+    """Where the numbers of an experiment go; those of its quick form have a folder of their own."""
+    return Path("runs", "quick" if quick else "", name)
 
 
 class Rows:
-    """Rows in a file of JSON lines; a run that is started again finds those it has.
+    """Rows of numbers in a file of JSON lines, to which each finished row is appended at once.
+
+    A run that is started again finds the rows it has; several runs may append to one file.
 
     Args:
         path: the file; its folder is made.
+
+    Raises:
+        InputError: a line is not JSON.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = [json.loads(line) for line in path.open()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows = [self._row(number, line) for number, line in enumerate(lines, 1)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
 
     def find(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """The last row that holds all of ``key``, or None."""
-        return next((row for row in reversed(self.rows) if key.items() <= row.items()), None)
+        wanted = strict(dict(key)).items()
+        found = (row for row in reversed(self.rows) if all(row.get(k) == v for k, v in wanted))
+        return next(found, None)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Keep a row at once; NaN and infinities become null."""
-        line = json.dumps(strict(dict(row)), allow_nan=False)
+        """Keep a row; NaN and infinities become null."""
+        row = strict(dict(row))
         with self.path.open("a") as file:
-            file.write(line + "\n")
-        self.rows.append(json.loads(line))
+            file.write(json.dumps(row) + "\n")
+        self.rows.append(row)
+
+    def complete(
+        self,
+        keys: Mapping[Any, Mapping[str, Any]],
+        measure: Callable[[list], Iterable[Mapping[str, Any]]],
+    ) -> list[dict[str, Any]]:
+        """The rows of all keys; those that are missing are measured, printed and appended.
+
+        Args:
+            keys: name -> what tells its row from others.
+            measure: names -> numbers of each, one after another; called once, if at all. A
+                result that does not exist is ``{"failure": why}``.
+        """
+        missing = [name for name, key in keys.items() if self.find(key) is None]
+        found = measure(missing) if missing else ()
+        for name, numbers in zip(missing, found, strict=True):
+            self.append({**keys[name], **numbers, "versions": versions()})
+            last = self.rows[-1].items()
+            shown = {name: value for name, value in last if not isinstance(value, (dict, list))}
+            print(json.dumps(shown), flush=True)
+        return [self.find(key) for key in keys.values()]
+
+    def _row(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError:
+            raise InputError(
+                f"line {number} of {self.path} is not JSON, as after a run that was killed; delete "
+                "the line."
+            ) from None
+
+
+def settled(model: LinearGaussianModel, scan: Scan, **keywords) -> EvidenceFit:
+    """The evidence optimised, the slopes renewed, and optimised again, as the pipeline does.
+
+    Args:
+        model: at its starting hyperparameters.
+        scan: the scan.
+        keywords: of :func:`pdip.optimise_evidence`.
+    """
+    found = optimise_evidence(model, scan, **keywords)
+    again = relinearise(found.model, scan, keywords.get("solver"))
+    return found if again is found.model else optimise_evidence(again, scan, **keywords)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure beside its rows: ``.png`` to look at, ``.pdf`` to print.
+    """Save a figure beside its rows: as ``.png`` to look at, as ``.pdf`` to print.
 
     Args:
         figure: the figure.
         path: of the rows; its ending is replaced.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     for ending in (".png", ".pdf"):
         figure.savefig(path.with_suffix(ending), dpi=150)
+
+
+def _listed(values: Iterable) -> str:
+    return " ".join(map(str, values))

@@ -1,5 +1,6 @@
 """What was measured: geometry, scan, readers, phantoms, simulation. The room that doubts data."""
 
+from pdip.scan.datasets import ImageSet, read_images
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
 from pdip.scan.ground_truth import read_ground_truth, read_true_slices
@@ -12,6 +13,7 @@ from pdip.scan.stack import Stack
 __all__ = [
     "FanBeam",
     "ImageGrid",
+    "ImageSet",
     "ParallelBeam",
     "Scan",
     "Stack",
@@ -19,6 +21,7 @@ __all__ = [
     "geometry_from_dict",
     "holds_stack",
     "read_ground_truth",
+    "read_images",
     "read_scan",
     "read_stack",
     "read_true_slices",

@@ -42,7 +42,7 @@ NPZ_KEYS = (
 )
 
 
-def read_npz(path: Path) -> dict:
+def read_npz(path: Path, known: Collection[str] = NPZ_KEYS) -> dict:
     """Return the known keys of a ``.npz`` file: arrays, and text where an entry is text.
 
     Other entries are not read at all; one that looks like a misspelt key is an error.
@@ -54,8 +54,8 @@ def read_npz(path: Path) -> dict:
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
             }
-            check_names(members, path)
-            wanted = {key: members[key] for key in NPZ_KEYS if key in members}
+            check_names(members, path, known)
+            wanted = {key: members[key] for key in known if key in members}
             _check_sizes(wanted, path)
             return {key: _read_member(archive, info, path) for key, info in wanted.items()}
     except InputError:
@@ -68,11 +68,11 @@ def read_npz(path: Path) -> dict:
         ) from None
 
 
-def check_names(names: Collection[str], path: Path) -> None:
+def check_names(names: Collection[str], path: Path, known: Collection[str] = NPZ_KEYS) -> None:
     """Raise InputError for a name that looks like a misspelt key."""
-    missing = [key for key in NPZ_KEYS if key not in names]
+    missing = [key for key in known if key not in names]
     for name in names:
-        if name not in NPZ_KEYS:
+        if name not in known:
             near = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
             if near:
                 raise InputError(f"unknown key {name!r} in {path.name}; did you mean {near[0]!r}?")

@@ -1,0 +1,147 @@
+"""Every experiment runs in its quick form; what experiments share keeps its promises."""
+
+import json
+import runpy
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pdip
+from pdip.baselines import BASELINES, Baseline, gaussian
+from pdip.errors import ComputationError, InputError
+from pdip.experiment import Rows
+from pdip.report.experiment_tables import flat, markdown_table, mean_and_error
+from pdip.scan import read_images
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = sorted(FOLDER.glob("*.py"))
+
+
+@dataclass(frozen=True)
+class Flat(Baseline):
+    """The same std everywhere."""
+
+    std: float = 0.2
+
+    def posterior(self, scan, ray, fit, *, seed=0):
+        variance = torch.full((fit.image.numel(),), self.std**2)
+        return gaussian(fit.image, variance, fit.network.image_scale)
+
+
+@dataclass(frozen=True)
+class Failing(Baseline):
+    """Never has a result."""
+
+    def posterior(self, scan, ray, fit, *, seed=0):
+        raise ComputationError("no honest result")
+
+
+def run(path: Path, monkeypatch, *arguments: str) -> None:
+    """The experiment as its command line starts it."""
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    monkeypatch.syspath_prepend(str(FOLDER))
+    runpy.run_path(str(path), run_name="__main__")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_quick_form_leaves_numbers_and_a_figure(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(path, monkeypatch, "--quick")
+    for ending, least_bytes in ((".json*", 3), (".png", 1000)):
+        written = list(tmp_path.glob(f"runs/**/*{ending}"))
+        assert written and min(file.stat().st_size for file in written) >= least_bytes
+
+
+def test_mean_and_error_are_those_of_numpy():
+    values = np.random.default_rng(0).normal(size=7)
+    mean, error = mean_and_error([*values, None])
+    assert mean == pytest.approx(values.mean())
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(7))
+
+
+def test_rows_are_found_again_and_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    Rows(path).append({"views": 5, "settings": {"a": (1, 2)}, "score": float("nan")})
+    again = Rows(path)
+    assert again.find({"views": 5, "settings": {"a": (1, 2)}})["score"] is None
+    assert again.find({"views": 6}) is None
+    path.write_text(path.read_text() + '{"views": ')
+    with pytest.raises(InputError, match="line 2"):
+        Rows(path)
+
+
+def test_table_counts_failures_and_leaves_them_out_of_the_mean():
+    rows = [{"m": "a", "s": 1.0}, {"m": "a", "failure": "none"}, {"m": "b", "s": 2.0}]
+    lines = markdown_table(rows, ["m"], ["s"]).splitlines()
+    assert lines[2:] == ["| a | 1 + 1 failed | 1 |", "| b | 1 | 2 |"]
+    assert flat({"n": {"x": 1}}) == {"n.x": 1}
+
+
+@pytest.mark.slow
+def test_the_main_table_goes_on_and_a_failure_is_a_row(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(BASELINES, "flat", Flat)
+    monkeypatch.setitem(BASELINES, "failing", Failing)
+    out, path = tmp_path / "out.jsonl", FOLDER / "kmnist_calibration.py"
+    methods = ("--methods", "flat", "failing")
+    run(path, monkeypatch, "--quick", "--out", str(out), *methods)
+    first = out.read_text()
+    flat_row, failed = (json.loads(line) for line in first.splitlines())
+    assert failed["failure"] == "no honest result" and "coverage_95" not in failed
+    assert flat_row["settings"] == {"std": 0.2} and flat_row["versions"]["torch"]
+    assert "| 0 + 1 failed |" in capsys.readouterr().out
+    run(path, monkeypatch, "--quick", "--out", str(out), *methods)
+    assert out.read_text() == first
+    run(path, monkeypatch, "--quick", "--out", str(out), "--views", "5", *methods)
+    assert out.read_text().startswith(first) and len(out.read_text().splitlines()) == 4
+
+
+def test_images_of_a_file_are_scanned_with_the_noise_that_is_asked_for(tmp_path):
+    truth = (np.random.default_rng(0).random((3, 9, 9)) * 255).astype(np.uint8)
+    np.savez(tmp_path / "some.npz", images=truth, labels=np.arange(3))
+    images = read_images(tmp_path / "some.npz")
+    ray = pdip.ray_transform(images.geometry(30), images.grid)
+    scan, found = images.measure(2, ray, 0.1)
+    assert torch.equal(found, torch.as_tensor(truth[2] / 255).float())
+    clean = ray.forward(found)
+    ratio = float((scan.sinogram - clean).std() / clean.abs().mean())
+    assert abs(ratio - 0.1) < 4 * 0.1 / (2 * clean.numel()) ** 0.5
+    assert torch.equal(images.measure(2, ray, 0.1)[0].sinogram, scan.sinogram)
+    with pytest.raises(InputError, match="0 to 2"):
+        images.measure(3, ray, 0.1)
+
+
+def test_the_geometry_of_28_pixels_is_that_of_the_comparison():
+    geometry = read_images(None).geometry(20)
+    assert geometry.shape == (20, 41)
+    assert geometry.detector_pitch_mm == pytest.approx(28 * 2**0.5 / 41)
+
+
+def test_a_stored_case_is_used_at_its_own_noise_only(tmp_path):
+    images = np.ones((1, 8, 8)) * np.arange(8)
+    np.savez(tmp_path / "set.npz", images=images)
+    (tmp_path / "cases").mkdir()
+    geometry = read_images(tmp_path / "set.npz").geometry(4)
+    stored = np.arange(44.0).reshape(4, 11)
+    np.savez(
+        tmp_path / "cases" / "k4_0.npz", sinogram=stored, geometry="parallel",
+        angles=np.deg2rad(geometry.angles_deg), det_pixel_mm=geometry.detector_pitch_mm,
+        image_shape=(8, 8), pixel_mm=1.0, ground_truth=images[0],
+    )  # fmt: skip
+    found = read_images(tmp_path / "set.npz")
+    ray = pdip.ray_transform(geometry, found.grid)
+    for noise, taken in ((0.05, True), (0.1, False)):
+        scan, truth = found.measure(0, ray, noise)
+        assert np.allclose(scan.sinogram, stored) == taken
+        assert np.array_equal(truth, images[0])
+
+
+@pytest.mark.parametrize("content", [{"image": np.ones((2, 4, 4))}, {"images": np.ones((4, 4))}])
+def test_a_file_without_images_is_refused(tmp_path, content):
+    np.savez(tmp_path / "set.npz", **content)
+    with pytest.raises(InputError, match="images"):
+        read_images(tmp_path / "set.npz")
