@@ -15,7 +15,7 @@ LEVELS = (
     ("report",),
     ("stages", "settings", "device", "interruption", "region", "result", "run_identity",
      "tensor_file", "run_directory", "checkpoints", "plan", "pipeline", "stack_run"),
-    ("config", "arguments", "terminal", "run_files", "cli"),
+    ("config", "arguments", "terminal", "run_files", "cli", "experiment"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
@@ -29,7 +29,14 @@ OPTIONAL = {
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip
-WRITERS = {"run_directory.py", "stages.py", "cli.py", "ranks.py"}  # ranks: into memory
+# ranks writes into memory.
+WRITERS = {
+    "run_directory.py",
+    "stages.py",
+    "cli.py",
+    "experiment.py",
+    "ranks.py",
+}  # ranks: into memory
 
 
 def modules() -> list[Path]:

@@ -55,6 +55,21 @@ class CandidateViews:
         projected = ray.forward(deviations.to(ray.dtype)).double()
         return cls(projected.movedim(0, -1).contiguous(), noise_variance)
 
+    @classmethod
+    def sampled(
+        cls, posterior, ray, noise_variance: float, *, num_samples: int, generator: torch.Generator
+    ) -> CandidateViews:
+        """The candidates with samples of a posterior in place of a root of its covariance.
+
+        Args:
+            posterior: an :class:`~pdip.posterior.ImagePosterior`.
+            ray, noise_variance: as for :meth:`of`.
+            num_samples: k, several times the number of directions that the views will teach.
+            generator: source of randomness.
+        """
+        draws = posterior.sample(num_samples, generator=generator)
+        return cls.of(ray, (draws - posterior.image) / num_samples**0.5, noise_variance)
+
     def predictive_variance(self) -> PerView:
         """``tr(A_v Σ A_vᵀ) / detectors + σ²``: mean variance of the rays of each view."""
         return self.root.square().sum(-1).mean(-1) + self.noise_variance
