@@ -1,15 +1,20 @@
 """What a run or an experiment shows: its numbers and its figures."""
 
+from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.design import draw_design
+from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
 from pdip.report.summary import scores, summary
 from pdip.report.volume import draw_volume, volume_summary
 
 __all__ = [
+    "draw_arcs",
     "draw_design",
     "draw_overview",
     "draw_volume",
+    "edge_scores",
     "scores",
+    "stored_map",
     "summary",
     "volume_summary",
 ]

@@ -8,6 +8,7 @@ from pdip.scan.readers import holds_stack, read_scan, read_stack
 from pdip.scan.scan import Scan
 from pdip.scan.simulate import simulate
 from pdip.scan.stack import Stack
+from pdip.scan.visibility import edge_visibility
 
 __all__ = [
     "FanBeam",
@@ -16,6 +17,7 @@ __all__ = [
     "Scan",
     "Stack",
     "drilled_disc",
+    "edge_visibility",
     "ellipses",
     "geometry_from_dict",
     "holds_stack",
