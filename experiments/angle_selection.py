@@ -1,6 +1,6 @@
 """Does choosing the next views by the posterior beat equidistant ones? Random rectangles.
 
-    python experiments/angle_selection.py --seeds 0 1 2 3 4 --spread 20
+    python experiments/angle_selection.py --seeds 5 --spread 20
 
 From 5 pilot views of 200, `--batch` at a time are added up to 35: the next-best by the linearised
 posterior of the present fit, random ones, or all equidistant anew; views in common share their
@@ -22,17 +22,16 @@ from pdip.report import draw_design
 from pdip.scan import rectangles
 
 STRATEGIES = ("equidistant", "random", "predictive_variance", "information_gain")
-FULL = {"seeds": [0, 1, 2, 3, 4], "size": 128, "candidates": 200, "pilot": 5, "most": 35,
-        "batch": 10, "samples": 1024, "max_steps": 4000, "spread": 180}  # fmt: skip
-QUICK = {"seeds": [0], "size": 16, "candidates": 24, "pilot": 3, "most": 7, "batch": 2,
-         "samples": 64, "max_steps": 60}  # fmt: skip
+FULL = {"seeds": 5, "size": 128, "candidates": 200, "pilot": 5, "most": 35, "batch": 10,
+        "samples": 1024, "max_steps": 4000, "spread": 180}  # fmt: skip
+QUICK = {"seeds": 1, "size": 16, "candidates": 24, "most": 7, "batch": 2, "max_steps": 60}
 
 
 def measured(given, seed: int):
     """The object, the ray transform of all candidate views, and their scan with 5 % noise."""
     angles = [180 * view / given.candidates for view in range(given.candidates)]
-    geometry = pdip.ParallelBeam(angles, int(1.45 * given.size) | 1)
-    ray = pdip.ray_transform(geometry, pdip.ImageGrid((given.size, given.size)))
+    beam = pdip.ParallelBeam(angles, int(1.45 * given.size) | 1)
+    ray = pdip.ray_transform(beam, pdip.ImageGrid((given.size, given.size)))
     generator = torch.Generator().manual_seed(seed)
     middle = 180 * float(torch.rand((), generator=generator))
     turns = (middle - given.spread / 2, middle + given.spread / 2)
@@ -88,15 +87,12 @@ def experiment(given, seed: int, rows: Rows) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in FULL.items():
-        many = {"nargs": "+"} if isinstance(default, list) else {}
-        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default, **many)
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
     parser.add_argument("--quick", action="store_true", help="seconds, to see that it runs")
     given = parser.parse_args()
-    if given.quick:
-        parser.set_defaults(**QUICK)
-        given = parser.parse_args()
+    vars(given).update(QUICK if given.quick else {})
     rows = Rows(Path("runs", "quick" if given.quick else "", "angle_selection.jsonl"))
-    for seed in given.seeds:
+    for seed in range(given.seeds):
         experiment(given, seed, rows)
     save_figure(draw_design([row for row in rows if row["size"] == given.size]), rows.path)
 

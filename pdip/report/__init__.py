@@ -2,6 +2,7 @@
 
 from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.design import draw_design
+from pdip.report.held_out import draw_held_out, held_out_scores
 from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
 from pdip.report.summary import scores, summary
@@ -10,9 +11,11 @@ from pdip.report.volume import draw_volume, volume_summary
 __all__ = [
     "draw_arcs",
     "draw_design",
+    "draw_held_out",
     "draw_overview",
     "draw_volume",
     "edge_scores",
+    "held_out_scores",
     "scores",
     "stored_map",
     "summary",

@@ -59,7 +59,9 @@ def _means(image: Image, std: Image, truth: Image | None, mask: Mask) -> dict[st
         "pixels": int(mask.sum()),
         "mean_std": float(std[mask].mean()),
         "mean_error": float((image - truth).abs()[mask].mean()) if known else None,
-        "coverage_95": coverage(image[mask][None], std[mask][None], truth[mask][None]) if known else None,
+        "coverage_95": coverage(image[mask][None], std[mask][None], truth[mask][None])
+        if known
+        else None,
     }
 
 
