@@ -66,8 +66,7 @@ def experiment(given, seed: int, rows: Rows) -> None:
             return tuple(given.candidates * view // total for view in range(total))
         if strategy == "random":
             return taken + tuple(v for v in shuffled if v not in taken)[: total - len(taken)]
-        new = total - len(taken)
-        return taken + next_views(candidates(taken), new, criterion=strategy, taken=taken)
+        return taken + next_views(candidates(taken), total - len(taken), strategy, taken)
 
     fixed = {key: getattr(given, key) for key in FULL if key not in ("seeds", "most")}
     for strategy in STRATEGIES:

@@ -17,6 +17,7 @@
 # views that were withheld.
 
 # %%
+# %matplotlib inline
 import os
 
 import torch

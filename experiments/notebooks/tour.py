@@ -17,6 +17,7 @@
 # example is simulated, so that the claim can be compared with the truth.
 
 # %%
+# %matplotlib inline
 import os
 
 import torch
@@ -50,8 +51,7 @@ pdip.draw_overview(result.image, result.std, truth, scan.grid)
 # 1.96. Move the box: the error of a mean is not the mean of the errors, as neighbours err alike.
 
 # %%
-viewer = Viewer(result.posterior, scan.grid, truth)
-viewer
+Viewer(result.posterior, scan.grid, truth)
 
 # %% [markdown]
 # The same number in code, for any weights of the pixels:

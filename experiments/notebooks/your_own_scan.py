@@ -17,6 +17,7 @@
 # (views, detectors) needs a `.yaml` of its geometry beside it.
 
 # %%
+# %matplotlib inline
 import os
 
 import torch
@@ -73,4 +74,5 @@ result = pdip.reconstruct(scan, settings)
 Viewer(result.posterior, scan.grid)
 
 # %% [markdown]
-# From the command line, with all files kept: `python reconstruct.py --sinogram scan.npz --out runs/mine`.
+# From the command line, with all files kept:
+# `python reconstruct.py --sinogram scan.npz --out runs/mine`.

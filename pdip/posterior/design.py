@@ -104,7 +104,7 @@ CRITERIA: dict[str, Callable[[CandidateViews], PerView]] = {
 
 
 def next_views(
-    candidates: CandidateViews, count: int, *, criterion: str, taken: tuple[int, ...] = ()
+    candidates: CandidateViews, count: int, criterion: str, taken: tuple[int, ...] = ()
 ) -> tuple[int, ...]:
     """The views to measure next, greedily: each is the best given all those before it.
 
