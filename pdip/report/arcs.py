@@ -87,6 +87,6 @@ def draw_arcs(rows: Sequence[dict]) -> Figure:
                 style = {"color": COLOURS[number], "marker": MARKERS[number]}
                 axis.plot(places, values, label=f"mean {label} of edges", **style)
         axis.axhline(row["flat_std"], color="0.5", linestyle="--", label="mean std off edges")
-        axis.set(xlabel="angle from the nearest ray (degrees)", ylabel="1/mm", ylim=(0, None))
+        axis.set(xlabel="angle to the nearest ray (°)", ylabel="1/mm", ylim=(0, None))
         axis.legend(frameon=False, fontsize="small")
     return figure

@@ -101,4 +101,4 @@ def _draw_quantiles(axis, held_out: dict) -> None:
     axis.plot(expected, np.clip(held_out["quantiles"], -WIDEST, WIDEST), ".", color=COLOURS[0])
     axis.axline((0, 0), slope=1, color="black", linewidth=1)
     axis.set(xlabel="standard normal quantile", ylabel="quantile of z")
-    axis.set_title(f"{held_out['coverage_95']:.0%} of withheld rays within 95 %")
+    axis.set_title(f"coverage of 95 %: {held_out['coverage_95']:.3f}")
