@@ -38,7 +38,7 @@ class Viewer(ipywidgets.VBox):
         self.truth = None if truth is None else truth.cpu().numpy()
         height, width = grid.shape
         self.threshold = ipywidgets.FloatSlider(
-            1.96, min=0.5, max=4.0, step=0.02, description="|error|/std"
+            value=1.96, min=0.5, max=4.0, step=0.02, description="|error|/std"
         )
         self.rows = _box_slider("rows", height)
         self.columns = _box_slider("columns", width)
@@ -62,7 +62,7 @@ class Viewer(ipywidgets.VBox):
     def refresh(self) -> None:
         """Bring picture and sentence up to the sliders."""
         stream = io.BytesIO()
-        self.figure().savefig(stream, format="png", dpi=80)
+        self.figure().canvas.print_png(stream)
         self.picture.value = stream.getvalue()
         mean, std = self.box_mean()
         text = f"mean of the box: {mean:.4g} ± {std:.2g} {UNIT}"
@@ -85,6 +85,7 @@ class Viewer(ipywidgets.VBox):
             title = f"|error| / std beyond {self.threshold.value:.2f}"
             panels.append(Panel(marked, title, ERROR_MAP, 0.0, 2.0, "standard deviations beyond"))
         figure = blank_figure(3.7 * len(panels), 3.3)
+        figure.set_dpi(80)
         axes = figure.subplots(1, len(panels))
         for panel, axis in zip(panels, axes, strict=True):
             draw_panel(figure, axis, panel, extent)
@@ -108,4 +109,4 @@ class Viewer(ipywidgets.VBox):
 
 def _box_slider(name: str, count: int) -> ipywidgets.IntRangeSlider:
     middle = (3 * count // 8, 5 * count // 8)
-    return ipywidgets.IntRangeSlider(middle, min=0, max=count - 1, description=name)
+    return ipywidgets.IntRangeSlider(value=middle, min=0, max=count - 1, description=name)
