@@ -29,7 +29,7 @@ def test_notebook_runs_in_its_quick_form(path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     notebook = jupytext.read(path)
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=600, startup_timeout=300, resources=resources).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
     assert any("image/png" in out.get("data", ()) for out in outputs)
 
