@@ -26,6 +26,7 @@ OPTIONAL = {
     "ts_algorithms": "ray/engine_tomosipo.py",
     "h5py": "scan/hdf5.py",
     "hdf5plugin": "scan/hdf5.py",
+    "ipywidgets": "report/viewer.py",
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip

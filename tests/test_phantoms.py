@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pdip.scan import ImageGrid, ellipses, rectangles, shepp_logan, walnut
+from pdip.scan import ImageGrid, drilled_disc, ellipses, rectangles, shepp_logan, walnut
 
-RANDOM = [ellipses, rectangles, walnut]
+RANDOM = [drilled_disc, ellipses, rectangles, walnut]
 
 
 def seeded(seed: int) -> torch.Generator:

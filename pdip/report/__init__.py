@@ -1,18 +1,28 @@
-"""What a run shows: its numbers and one figure."""
+"""What a run or an experiment shows: its numbers and its figures."""
 
+from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.calibration_figure import draw_calibration
+from pdip.report.design import draw_design
+from pdip.report.held_out import draw_held_out, held_out_scores
+from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
 from pdip.report.simulation_figures import draw_expected_coverage, draw_repeated_noise
 from pdip.report.summary import scores, summary
 from pdip.report.volume import draw_volume, volume_summary
 
 __all__ = [
+    "draw_arcs",
     "draw_calibration",
+    "draw_design",
     "draw_expected_coverage",
+    "draw_held_out",
     "draw_overview",
     "draw_repeated_noise",
     "draw_volume",
+    "edge_scores",
+    "held_out_scores",
     "scores",
+    "stored_map",
     "summary",
     "volume_summary",
 ]

@@ -4,11 +4,12 @@ from pdip.scan.datasets import ImageSet, read_images
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
 from pdip.scan.ground_truth import read_ground_truth, read_true_slices
-from pdip.scan.phantoms import ellipses, rectangles, shepp_logan, walnut
+from pdip.scan.phantoms import drilled_disc, ellipses, rectangles, shepp_logan, walnut
 from pdip.scan.readers import holds_stack, read_scan, read_stack
 from pdip.scan.scan import Scan
 from pdip.scan.simulate import simulate
 from pdip.scan.stack import Stack
+from pdip.scan.visibility import edge_visibility
 
 __all__ = [
     "FanBeam",
@@ -17,6 +18,8 @@ __all__ = [
     "ParallelBeam",
     "Scan",
     "Stack",
+    "drilled_disc",
+    "edge_visibility",
     "ellipses",
     "geometry_from_dict",
     "holds_stack",

@@ -72,12 +72,15 @@ def ellipses(grid: ImageGrid, generator: torch.Generator) -> Image:
     return _pixel_means(image.clip(0, 1))
 
 
-def rectangles(grid: ImageGrid, generator: torch.Generator) -> Image:
+def rectangles(
+    grid: ImageGrid, generator: torch.Generator, *, turns_deg: tuple[float, float] = (0.0, 180.0)
+) -> Image:
     """Return 3 to 6 random turned rectangles, the later ones on top.
 
     Args:
         grid: pixels of the image.
         generator: source of randomness.
+        turns_deg: range of the turns; a narrow one gives the object preferred directions.
 
     Returns:
         (height, width) float32 in [0, 1].
@@ -90,10 +93,35 @@ def rectangles(grid: ImageGrid, generator: torch.Generator) -> Image:
         across, along = _turned(
             x - distance * math.cos(direction),
             y - distance * math.sin(direction),
-            uniform(0, math.pi),
+            uniform(*map(math.radians, turns_deg)),
         )
         inside = (np.abs(across) <= uniform(0.06, 0.3)) & (np.abs(along) <= uniform(0.06, 0.3))
         image[inside] = uniform(0.2, 1.0)
+    return _pixel_means(image)
+
+
+def drilled_disc(grid: ImageGrid, generator: torch.Generator) -> Image:
+    """Return a disc of value 1 with 3 to 8 round or long holes, as of acrylic with a drill.
+
+    Args:
+        grid: pixels of the image.
+        generator: source of randomness.
+
+    Returns:
+        (height, width) float32 in [0, 1].
+    """
+    uniform = _uniform(generator)
+    x, y = _subpixel_centres(grid)
+    image = (np.hypot(x, y) <= 0.85).astype(float)
+    for _ in range(3 + int(6 * uniform(0, 1))):
+        distance, direction = 0.6 * math.sqrt(uniform(0, 1)), uniform(0, 2 * math.pi)
+        along, across = _turned(
+            x - distance * math.cos(direction),
+            y - distance * math.sin(direction),
+            uniform(0, math.pi),
+        )
+        beyond = np.maximum(np.abs(along) - uniform(0.0, 0.15), 0)
+        image[np.hypot(beyond, across) <= uniform(0.04, 0.12)] = 0
     return _pixel_means(image)
 
 

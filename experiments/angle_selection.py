@@ -1,0 +1,100 @@
+"""Does choosing the next views by the posterior beat equidistant ones? Random rectangles.
+
+    python experiments/angle_selection.py --seeds 5 --spread 20
+
+From 5 pilot views of 200, `--batch` at a time are added up to 35: the next-best by the linearised
+posterior of the present fit, random ones, or all equidistant anew; views in common share their
+noise. A `--spread` below 180 degrees gives the objects preferred directions. Rows are resumed.
+"""
+
+import argparse
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import pdip
+from pdip.experiment import Rows, save_figure
+from pdip.plan import plan
+from pdip.posterior import CandidateViews, next_views
+from pdip.report import draw_design
+from pdip.scan import rectangles
+
+STRATEGIES = ("equidistant", "random", "predictive_variance", "information_gain")
+FULL = {"seeds": 5, "size": 128, "candidates": 200, "pilot": 5, "most": 35, "batch": 10,
+        "samples": 1024, "max_steps": 4000, "spread": 180}  # fmt: skip
+QUICK = {"seeds": 1, "size": 16, "candidates": 24, "most": 7, "batch": 2, "max_steps": 60}
+
+
+def measured(given, seed: int):
+    """The object, the ray transform of all candidate views, and their scan with 5 % noise."""
+    angles = [180 * view / given.candidates for view in range(given.candidates)]
+    beam = pdip.ParallelBeam(angles, int(1.45 * given.size) | 1)
+    ray = pdip.ray_transform(beam, pdip.ImageGrid((given.size, given.size)))
+    generator = torch.Generator().manual_seed(seed)
+    middle = 180 * float(torch.rand((), generator=generator))
+    turns = (middle - given.spread / 2, middle + given.spread / 2)
+    truth = rectangles(ray.grid, generator, turns_deg=turns)
+    return truth, ray, pdip.simulate(truth, ray, noise_fraction=0.05, generator=generator)
+
+
+def experiment(given, seed: int, rows: Rows) -> None:
+    """Add the rows of one object that are not there yet."""
+    truth, all_views, scan = measured(given, seed)
+    beam = scan.geometry
+    shuffled = np.random.default_rng(seed).permutation(given.candidates).tolist()
+
+    @cache
+    def fitted(views):
+        part, ray = scan.select(views), pdip.ray_transform(beam.select(views), scan.grid)
+        return part, ray, pdip.fit_dip(part, ray, max_steps=given.max_steps, restarts=1)
+
+    @cache
+    def candidates(views):
+        part, ray, fit = fitted(views)
+        model = pdip.linearise(fit, ray, pdip.unet_prior(fit.network))
+        solver = plan(model, part.sinogram.numel()).solver
+        model = pdip.optimise_evidence(model, part, solver=solver).model
+        return CandidateViews.sampled(
+            pdip.Posterior(model, part, solver), all_views, float(model.noise_variance),
+            num_samples=given.samples, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+    def chosen(strategy, taken, total):
+        if strategy == "equidistant" or total == given.pilot:
+            return tuple(given.candidates * view // total for view in range(total))
+        if strategy == "random":
+            return taken + tuple(v for v in shuffled if v not in taken)[: total - len(taken)]
+        return taken + next_views(candidates(taken), total - len(taken), strategy, taken)
+
+    fixed = {key: getattr(given, key) for key in FULL if key not in ("seeds", "most")}
+    for strategy in STRATEGIES:
+        views = ()
+        for total in range(given.pilot, given.most + 1, given.batch):
+            key = fixed | {"seed": seed, "strategy": strategy, "views": total}
+            if (row := rows.find(key)) is None:
+                views = chosen(strategy, views, total)
+                image = fitted(views)[-1].image
+                row = key | {"psnr": pdip.psnr(image, truth), "chosen": views}
+                row |= {"angles_deg": [beam.angles_deg[view] for view in views]}
+                rows.append(row)
+                print(f"seed {seed}, {total} views, {strategy}: {row['psnr']:.2f} dB", flush=True)
+            views = tuple(row["chosen"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, default in FULL.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+    parser.add_argument("--quick", action="store_true", help="seconds, to see that it runs")
+    given = parser.parse_args()
+    vars(given).update(QUICK if given.quick else {})
+    rows = Rows(Path("runs", "quick" if given.quick else "", "angle_selection.jsonl"))
+    for seed in range(given.seeds):
+        experiment(given, seed, rows)
+    save_figure(draw_design([row for row in rows if row["size"] == given.size]), rows.path)
+
+
+if __name__ == "__main__":
+    main()

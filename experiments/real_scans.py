@@ -1,0 +1,100 @@
+"""How good are image and error bars on real scans? Sparse views of lotus, HTC 2022 and tooth.
+
+    python experiments/real_scans.py --data ../shared/data --views 60
+
+The views used are spread evenly over those of the scan; the others are withheld. Scored against
+the reference, which is made of all views (and shares their noise and artefacts), and against the
+withheld projections, which need no reference: z = (y - A x) / √(diag(A Σ Aᵀ) + σ²). Beside it CGLS
+at the iteration that is best against the reference. Rows are resumed; `--quick` needs no data.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+import pdip
+from pdip.experiment import Rows, save_figure
+from pdip.ray.cgls import cgls
+from pdip.report import draw_held_out, held_out_scores, scores, stored_map
+from pdip.scan import walnut
+
+SCANS = {"lotus": "lotus/lotus_small.npz", "htc2022": "htc2022/ta_small.npz",
+         "tooth": "tooth/tooth_row0_small.npz"}  # fmt: skip
+QUICK = {"network": {"scales": 2, "channels": 8}, "dip": {"max_steps": 60},
+         "evidence": {"max_evaluations": 10}}  # fmt: skip
+
+
+def read(name: str, given):
+    """The whole scan and its reference."""
+    if not given.quick:
+        scan = pdip.read_scan(given.data / SCANS[name], image_size=given.image_size)
+        return scan, pdip.read_ground_truth(given.data / SCANS[name], scan.grid)
+    beam, grid = pdip.FanBeam(range(0, 360, 10), 36, 0.8, 540, 90), pdip.ImageGrid((24, 24))
+    generator, ray = torch.Generator().manual_seed(0), pdip.ray_transform(beam, grid)
+    truth = 0.05 * walnut(grid, generator)
+    return pdip.simulate(truth, ray, noise_fraction=0.03, generator=generator), truth
+
+
+def split(scan: pdip.Scan, count: int) -> tuple[pdip.Scan, pdip.Scan]:
+    """Evenly spread views, and the others."""
+    total = scan.geometry.num_views
+    used = [total * view // count for view in range(count)]
+    return scan.select(used), scan.select(sorted(set(range(total)) - set(used)))
+
+
+def measure(scan, reference, views: int, settings: dict) -> dict:
+    """Scores of the reconstruction of some views, and its maps."""
+    used, held_out = split(scan, views)
+    result = pdip.reconstruct(used, settings)
+    iterates = cgls(pdip.ray_transform(used.geometry, used.grid), used.sinogram, iterations=40)
+    errors = [pdip.relative_l2(image, reference) for image in iterates]
+    withheld = held_out_scores(
+        result.posterior,
+        pdip.ray_transform(held_out.geometry, held_out.grid),
+        held_out.sinogram,
+        result.noise_std_by_evidence,
+        generator=torch.Generator().manual_seed(0),
+    )
+    maps = {"image": result.image, "std": result.std, "reference": reference}
+    return {
+        **scores(result, reference),
+        "cgls": {"relative_l2": min(errors), "iterations": 1 + errors.index(min(errors))},
+        "noise_std": result.fit.noise_std,
+        "noise_std_by_evidence": result.noise_std_by_evidence,
+        "held_out": withheld,
+        "seconds": {stage: cost.seconds for stage, cost in result.stages.items()},
+        "assumptions": result.assumptions,
+        "half_mm": used.grid.size_mm[0] / 2,
+        **{name: stored_map(values) for name, values in maps.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the scans")
+    parser.add_argument("--scans", nargs="+", choices=SCANS, default=list(SCANS))
+    parser.add_argument("--views", type=int, default=60)
+    parser.add_argument("--image-size", type=int, default=128, help="pixels along a side")
+    parser.add_argument("--max-steps", type=int, default=4000, help="of each fit")
+    parser.add_argument("--quick", action="store_true", help="seconds, simulated")
+    given = parser.parse_args()
+    settings = {"dip": {"max_steps": given.max_steps}}
+    if given.quick:
+        given.scans, given.views, given.image_size, settings = ["walnut"], 9, 24, QUICK
+    rows = Rows(Path("runs", "quick" if given.quick else "", "real_scans.jsonl"))
+    shown = []
+    for name in given.scans:
+        key = {"name": name, "views": given.views, "size": given.image_size}
+        if rows.find(key) is None:
+            rows.append(key | measure(*read(name, given), given.views, settings))
+        shown.append(rows.find(key))
+        numbers = {k: v for k, v in shown[-1].items() if not isinstance(v, list)}
+        numbers["held_out"] = {k: v for k, v in numbers["held_out"].items() if k != "quantiles"}
+        print(json.dumps(numbers), flush=True)
+    save_figure(draw_held_out(shown), rows.path)
+
+
+if __name__ == "__main__":
+    main()
