@@ -1,0 +1,60 @@
+"""A few weights with their full covariance, all others held at the fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pdip.baselines.diagonal import Diagonal
+from pdip.baselines.linearised import Linearised, ScaledGroup, exact_posterior, factorised_prior
+from pdip.errors import InputError
+from pdip.linearised import ParameterPrior, linearise
+
+
+@dataclass(frozen=True)
+class Subnetwork(Linearised):
+    """The exact posterior of the weights that a diagonal Laplace knows least about.
+
+    Those of largest marginal variance under :class:`~pdip.baselines.Diagonal` are the closest
+    subnetwork in Wasserstein distance that it can see (Daxberger et al. 2021a, sec. 5). Their
+    posterior is computed in the space of the rays, so that any number of weights fits; variances
+    of each block and the noise by the evidence.
+
+    Args:
+        num_weights: weights that stay uncertain; all of them where the network has fewer.
+
+    Raises:
+        InputError: not a single weight.
+
+    Example:
+        >>> Subnetwork(num_weights=500)
+        Subnetwork(num_weights=500)
+    """
+
+    num_weights: int = 2000
+
+    def __post_init__(self):
+        if self.num_weights < 1:
+            raise InputError(f"expected at least 1 uncertain weight, got {self.num_weights}")
+
+    def restart_posterior(self, scan, ray, restart, generator):
+        model, curvature = Diagonal().laplace(scan, ray, restart)
+        scale = largest(curvature.variances(model), self.num_weights)
+        prior = masked(factorised_prior(restart.network), scale)
+        return exact_posterior(linearise(restart, ray, prior), scan)
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """1 at the places of the ``count`` largest values, else 0."""
+    chosen = torch.zeros_like(values)
+    chosen[values.topk(min(count, len(values))).indices] = 1
+    return chosen
+
+
+def masked(prior: ParameterPrior, scale: Tensor) -> ParameterPrior:
+    """A prior of the same blocks with the variance of its weights times ``scale²``."""
+    parts = zip(prior.groups, prior.blocks(scale), strict=True)
+    groups = tuple(ScaledGroup(g.name, g.parameters, part) for g, part in parts)
+    return replace(prior, groups=groups)
