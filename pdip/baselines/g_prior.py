@@ -28,8 +28,8 @@ class GPrior(Linearised):
     """``θ_j ~ N(0, g d_j²)`` with ``d_j = 1/√(mean_i V_ij²)``, ``V = W^{1/2} A S J_h``.
 
     g by MacKay's updates ``g ← ‖θ̄‖²/γ``, θ̄ the posterior mean in units of d and
-    ``γ = E‖V z‖²/σ²`` the effective dimension from posterior samples z (Antorán et al. 2023,
-    eq. 6-8), both in the eigenbasis of the rays. Their fixed point maximises the evidence
+    ``γ = E‖V z‖²/σ²`` the effective dimension from posterior samples z (Antorán et al. 2023),
+    both in the eigenbasis of the rays. Their fixed point maximises the evidence
     ``log N(r; 0, K)`` of the linear model, whose gradient in log g is ``½ (‖θ̄‖²/g - γ)``: the
     search stops where that is small. The noise is that of the fit.
 

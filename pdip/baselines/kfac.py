@@ -24,8 +24,8 @@ class KFAC(Laplace):
 
     Ω is the mean over positions of the products of input patches, Γ the sum over rays and
     positions of those of the gradients of the outputs (Martens and Grosse 2015; Grosse and
-    Martens 2016). The prior's precision is added in the eigenbasis of both (Immer et al. 2021,
-    sec. 3.3); weights iid in each U-Net block, variances by the Laplace evidence with
+    Martens 2016). The prior's precision is added in the eigenbasis of both (Immer et al.
+    2021b); weights iid in each U-Net block, variances by the Laplace evidence with
     that determinant.
 
     Example:

@@ -37,7 +37,7 @@ class LaplaceEvidence(Objective):
     """The Laplace evidence at the network's weights θ* with a curvature of its own.
 
     ``-½ ‖W^{1/2}(y - A x*)‖²/σ² - ½ θ*ᵀ Σ⁻¹ θ* - ½ log |I + Σ G/σ²| - ½ log |2πσ² W⁻¹|``
-    (Immer et al. 2021, eq. 4); with the exact curvature it is
+    (Immer et al. 2021a); with the exact curvature it is
     :class:`~pdip.evidence.NetworkWeights`.
 
     Args:

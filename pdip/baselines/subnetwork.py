@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from pdip.baselines.diagonal import Diagonal
-from pdip.baselines.linearised import Linearised, ScaledGroup, exact_posterior, factorised_prior
+from pdip.baselines.linearised import (
+    Linearised,
+    ScaledGroup,
+    exact_posterior,
+    factorised_prior,
+    with_prior,
+)
 from pdip.errors import InputError
-from pdip.linearised import ParameterPrior, linearise
+from pdip.linearised import ParameterPrior
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Subnetwork(Linearised):
     """The exact posterior of the weights that a diagonal Laplace knows least about.
 
     Those of largest marginal variance under :class:`~pdip.baselines.Diagonal` are the closest
-    subnetwork in Wasserstein distance that it can see (Daxberger et al. 2021a, sec. 5). Their
+    subnetwork in Wasserstein distance that it can see (Daxberger et al. 2021a). Their
     posterior is computed in the space of the rays, so that any number of weights fits; variances
     of each block and the noise by the evidence.
 
@@ -43,7 +49,8 @@ class Subnetwork(Linearised):
         model, curvature = Diagonal().laplace(scan, ray, restart)
         scale = largest(curvature.variances(model), self.num_weights)
         prior = masked(factorised_prior(restart.network), scale)
-        return exact_posterior(linearise(restart, ray, prior), scan)
+        start = with_prior(model.with_slope(model.jacobian.slope), prior, curvature.rows)
+        return exact_posterior(start, scan)
 
 
 def largest(values: Tensor, count: int) -> Tensor:
