@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pdip.baselines.diagonal import Diagonal
+from pdip.baselines.diagonal import Diagonal, DiagonalCurvature
 from pdip.baselines.linearised import (
     Linearised,
     ScaledGroup,
@@ -16,15 +16,17 @@ from pdip.baselines.linearised import (
     with_prior,
 )
 from pdip.errors import InputError
-from pdip.linearised import ParameterPrior
+from pdip.linearised import LinearGaussianModel, ParameterPrior
 
 
 @dataclass(frozen=True)
 class Subnetwork(Linearised):
-    """The exact posterior of the weights that a diagonal Laplace knows least about.
+    """The exact posterior of the weights that move the image most under a diagonal Laplace.
 
-    Those of largest marginal variance under :class:`~pdip.baselines.Diagonal` are the closest
-    subnetwork in Wasserstein distance that it can see (Daxberger et al. 2021a). Their
+    Daxberger et al. (2021a) keep the weights of largest marginal variance ``v_j`` under
+    :class:`~pdip.baselines.Diagonal`, the closest subnetwork it can see in weight space. Where
+    blocks differ in their prior variance these fill a single block, so that here each counts with
+    its share ``v_j ‖S J_j‖²`` of the variance of the image, which that distance stands for. Their
     posterior is computed in the space of the rays, so that any number of weights fits; variances
     of each block and the noise by the evidence.
 
@@ -39,7 +41,7 @@ class Subnetwork(Linearised):
         Subnetwork(num_weights=500)
     """
 
-    num_weights: int = 2000
+    num_weights: int = 10_000
 
     def __post_init__(self):
         if self.num_weights < 1:
@@ -47,10 +49,16 @@ class Subnetwork(Linearised):
 
     def restart_posterior(self, scan, ray, restart, generator):
         model, curvature = Diagonal().laplace(scan, ray, restart)
-        scale = largest(curvature.variances(model), self.num_weights)
+        scale = largest(image_variances(model, curvature), self.num_weights)
         prior = masked(factorised_prior(restart.network), scale)
         start = with_prior(model.with_slope(model.jacobian.slope), prior, curvature.rows)
         return exact_posterior(start, scan)
+
+
+def image_variances(model: LinearGaussianModel, curvature: DiagonalCurvature) -> Tensor:
+    """``v_j ‖S J_j‖²``, what each weight adds to the variance of the image: (params,) float64."""
+    rows = model.slope.reshape(-1, 1) * curvature.rows
+    return curvature.variances(model) * rows.square().sum(0).double()
 
 
 def largest(values: Tensor, count: int) -> Tensor:
