@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pdip.baselines.linearised import factorised_prior
 from pdip.dip import UNet
 from pdip.linearised import unet_prior
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
@@ -101,6 +102,7 @@ PRIORS = {
     "biases": (SMALL, unet_prior(SMALL, biases=True)),
     "norms": (NORMED, unet_prior(NORMED, norms=True)),
     "biases and norms": (NORMED, unet_prior(NORMED, biases=True, norms=True)),
+    "factorised": (SMALL, factorised_prior(SMALL)),
 }
 
 
