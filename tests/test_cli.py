@@ -21,6 +21,11 @@ PROMISED = {
 }  # fmt: skip
 
 
+def geometry_keys(geometry, grid) -> dict:
+    """What a ``.npz`` scan holds beside the sinogram."""
+    return {**geometry.to_dict(), "image_shape": grid.shape, "pixel_mm": grid.pixel_mm}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A scan with truth (.npz), the bare sinogram (.npy), the truth and quick settings."""
@@ -29,17 +34,8 @@ def files(tmp_path_factory):
     sinogram = scan.sinogram.numpy()
     np.save(folder / "scan.npy", sinogram)
     np.save(folder / "truth.npy", truth.numpy())
-    np.savez(
-        folder / "scan.npz",
-        sinogram=sinogram,
-        angles_deg=np.array(scan.geometry.angles_deg),
-        geometry="parallel",
-        det_pixel_mm=1.0,
-        cor=11.0,
-        image_shape=np.array([16, 16]),
-        pixel_mm=1.0,
-        ground_truth=truth.numpy(),
-    )
+    keys = geometry_keys(scan.geometry, scan.grid)
+    np.savez(folder / "scan.npz", sinogram=sinogram, ground_truth=truth.numpy(), **keys)
     quick = {
         **QUICK,
         "dip": {**QUICK["dip"], "max_steps": 40},

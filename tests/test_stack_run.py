@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import test_cli
 import torch
 import yaml
+from test_cli import geometry_keys
 from test_dip import disc_scan, small_fit
 from test_pipeline import QUICK
 from test_ranks import THREADS, processes
@@ -36,14 +39,7 @@ def files(tmp_path_factory):
     scans = [pdip.simulate(x, ray, noise_fraction=0.05, generator=generator) for x in truth]
     sinogram = torch.stack([scan.sinogram for scan in scans]).numpy()
     sinogram[2] = 0
-    keys = {
-        "angles_deg": np.array(geometry.angles_deg),
-        "geometry": "parallel",
-        "det_pixel_mm": 1.0,
-        "cor": 8.0,
-        "image_shape": np.array([12, 12]),
-        "pixel_mm": 1.0,
-    }
+    keys = geometry_keys(geometry, ray.grid)
     np.savez(folder / "stack.npz", sinogram=sinogram, ground_truth=truth.numpy(), **keys)
     np.savez(folder / "scan.npz", sinogram=sinogram[1], ground_truth=truth[1].numpy(), **keys)
     np.savez(folder / "air.npz", sinogram=np.zeros_like(sinogram), **keys)
@@ -56,11 +52,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def reconstruct(files, out, *arguments, scan="stack.npz") -> int:
-    return cli.main(
-        ["reconstruct", "--sinogram", str(files / scan), "--out", str(out),
-         "--config", str(files / "quick.yaml"), *arguments]
-    )  # fmt: skip
+reconstruct = partial(test_cli.reconstruct, scan="stack.npz")
 
 
 @pytest.fixture(scope="module")
