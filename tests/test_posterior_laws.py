@@ -78,6 +78,7 @@ def test_mean_and_covariance_are_dense_algebra(name, storage):
     assert torch.equal(posterior.image, posterior.model.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_functional_and_mask_are_parts_of_the_covariance(name, storage):
     posterior, _, covariance = posterior_and_truth(name)
@@ -102,6 +103,7 @@ def parts_of(name, kind):
     return Mixture([one, Posterior(model.at(model.log_hyperparameters - 0.5), scan)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one", "mixture", "saved"])
 @pytest.mark.parametrize("name", ["through nugget", "before"])
 def test_modes_are_the_eigenvectors_of_the_covariance(name, kind, storage):
@@ -133,6 +135,7 @@ def units(image):
     return torch.eye(image.numel()).double().reshape(-1, *image.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_covariance_product_is_the_covariance_times_an_image(name, storage):
     posterior, _, truth = posterior_and_truth(name)
@@ -141,6 +144,7 @@ def test_covariance_product_is_the_covariance_times_an_image(name, storage):
     assert relative(product, truth @ image.reshape(-1)) < 1e-6
 
 
+@pytest.mark.slow
 def test_std_confesses_its_monte_carlo_error(monkeypatch):
     exact = parts_of("before", "one")
     assert exact.std_samples is None and not exact.std_error().any()
@@ -196,6 +200,7 @@ def test_more_noise_never_means_more_certainty():
     assert (loud - quiet).trace() > 0.01 * quiet.trace()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_have_the_covariance_of_the_closed_form(name, storage):
     model, scan, dense = build(MODELS[name])
@@ -233,6 +238,7 @@ def test_samples_of_one_seed_are_the_same():
     assert not torch.equal(draws[0], draws[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["through", "through nugget", "none"])
 def test_truths_from_the_models_own_prior_have_uniform_ranks(name):
     """Simulation-based calibration: of every pixel mean, of a functional, and of all pixels."""
@@ -300,6 +306,7 @@ def test_mixture_has_the_moments_of_its_parts():
         Mixture([])
 
 
+@pytest.mark.slow
 def test_mixture_samples_have_its_mean_and_variance():
     mixture = Mixture([posterior_and_truth(name)[0] for name in ("through nugget", "none")])
     count = 6000
@@ -339,6 +346,7 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True])
 def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
@@ -416,6 +424,7 @@ def dense_of(model, scan):
     return DenseModel.of(model, scan).at(slope=model.slope.flatten())
 
 
+@pytest.mark.slow
 def test_pushed_mean_is_the_mean_of_pushed_samples():
     posterior, _, _ = posterior_and_truth("before")
     count = 4000

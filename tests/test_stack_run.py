@@ -25,6 +25,7 @@ from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
 from pdip.scan import shepp_logan
 
+pytestmark = pytest.mark.slow
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 
 
@@ -230,7 +231,6 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.slow
 def test_ranks_share_the_chains_and_write_the_files_of_one_process(files, tmp_path, monkeypatch):
     monkeypatch.setattr(stack_run, "CHAIN_SLICES", 2)
     before = torch.get_num_threads()
@@ -282,7 +282,6 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.slow
 def test_a_slice_that_was_killed_in_its_fit_goes_on_from_its_state(files, tmp_path, monkeypatch):
     """To the bits of a run that was not, and from the state: no step is done again."""
     steps = ["--slices", ":2", "--dip.max_steps", "50"]
@@ -304,7 +303,6 @@ def test_a_slice_that_was_killed_in_its_fit_goes_on_from_its_state(files, tmp_pa
         assert np.array_equal(volume(tmp_path / "run", name), volume(tmp_path / "whole", name))
 
 
-@pytest.mark.slow
 def test_overwrite_replaces_the_slices_too(files, finished, tmp_path):
     assert reconstruct(files, tmp_path / "run", "--slices", "0") == 0
     (tmp_path / "run" / "slices" / "0000" / "notes.txt").write_text("mine")
