@@ -339,7 +339,10 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     for patch in (None, 1, 3):
         density = posterior.log_prob(image, patch)
         assert saved.log_prob(image, patch) == pytest.approx(density, rel=1e-4)
+    assert saved.solution.worst_residual == pytest.approx(posterior.solution.worst_residual)
+    assert 0 < saved.solution.worst_residual < 1e-8 and saved.solution.converged
     again = SavedPosterior(saved.tensors())
+    assert again.solution.worst_residual == saved.solution.worst_residual
     assert torch.equal(again.covariance(), saved.covariance())
     samples = saved.sample(4000, generator=torch.Generator().manual_seed(0))
     deviations = (samples - saved.image).double().flatten(1)
@@ -365,6 +368,13 @@ def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
     ratio = (samples - saved.image).double().square().mean(0).flatten()
     ratio = ratio / saved.covariance().diagonal()
     assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / 4096)
+
+
+def test_saved_posterior_without_certificate_does_not_invent_one():
+    tensors = posterior_and_truth("through")[0].tensors()
+    kept = {name: tensors[name] for name in ("image", "mean", "std", "covariance")}
+    solution = SavedPosterior(kept).solution
+    assert math.isnan(solution.worst_residual) and not solution.converged
 
 
 def test_saved_posterior_refuses_missing_tensors():
