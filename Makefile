@@ -1,6 +1,7 @@
 # make demo   reconstruct the example scan            make test   the whole test suite
-# make bench  time every stage, and the standard      make venv   the set-up alone
-#             algorithm beside it (BENCH=--quick)     make clean  remove the set-up and the runs
+# make bench  time every stage, and the standard      make fast   the tests of under a minute
+#             algorithm beside it (BENCH=--quick)     make venv   the set-up alone
+# make clean  remove the set-up and the runs
 # Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.
 
 # Idle OpenMP threads sleep: where cores are shared, small convolutions are up to 30 times faster.
@@ -14,7 +15,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: venv demo test bench clean
+.PHONY: venv demo test fast bench clean
 
 venv: $(READY)
 
@@ -37,6 +38,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) -m pytest
+
+fast: $(READY)
+	$(RUN) -m pytest -m "not slow"
+
+fast: $(READY)
+	$(RUN) -m pytest -m "not slow"
 
 bench: $(READY)
 	$(RUN) -m benchmarks $(BENCH)

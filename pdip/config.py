@@ -17,7 +17,7 @@ import yaml
 
 from pdip.errors import InputError
 from pdip.scan import read_stack
-from pdip.scan.npy import regular_file
+from pdip.scan.yaml_file import NumberLoader, read_yaml
 from pdip.settings import (
     CHOICES,
     FROM_DATA,
@@ -50,8 +50,6 @@ SHORT_OPTIONS = {
     "device": ("D", "cpu or cuda", ("ray.device",)),
 }
 """Option -> (metavar, help, the keys it sets)."""
-
-MAX_YAML_BYTES = 2**20
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -110,25 +108,14 @@ def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: not readable, not YAML, an unknown section or key, or a wrong value.
     """
-    path = regular_file(path, "settings file")
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise InputError(f"{path.name} is larger than 1 MiB; a settings file is a short text.")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=NumberLoader)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
-    # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
-    except Exception as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(f"{path.name} is not valid YAML{place}; write 'key: value'.") from None
+    content, name = read_yaml(path, "settings file"), Path(path).name
     content = {} if content is None else content
     if not isinstance(content, Mapping):
-        raise InputError(f"{path.name} must hold sections such as 'dip:', got a single value.")
+        raise InputError(f"{name} must hold sections such as 'dip:', got a single value.")
     for section in content:
         if section not in SECTIONS:
             raise InputError(
-                f"unknown section {str(section)[:80]!r} in {path.name}; "
+                f"unknown section {str(section)[:80]!r} in {name}; "
                 f"{nearest(str(section), SECTIONS)}"
             )
     return {section: checked(section, content.get(section) or {}) for section in SECTIONS}
@@ -177,22 +164,3 @@ def _checked_option(section: str, key: str, text: str, option: str) -> Any:
         raise InputError(f"{option} has the value {text[:80]!r}, which cannot be read.") from None
     values = checked_section(section, SECTIONS[section], {key: value}, named=option)
     return values.get(key)
-
-
-RANGE = ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+:"))
-
-
-class NumberLoader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2, 10:20 is none, and no text is a date."""
-
-    yaml_implicit_resolvers = {
-        first: [RANGE, *(pair for pair in resolvers if not pair[0].endswith("timestamp"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-NumberLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)

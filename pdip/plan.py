@@ -89,7 +89,7 @@ def plan(
     memory = rows_bytes(most, weights, patterns) + 16 * most * model.image.numel()
     if solver.compresses:
         memory += 8 * num_rays * most
-    combinations = f", {most} combinations at most" if solver.compresses else ""
+    combinations = f", {most} combinations at most" if most < num_rays else ""
     name = type(solver).__name__.lower()
     sentence = (
         f"{name} for {num_rays} rays{combinations} ({why}): about {passes.jvp + passes.vjp} "
@@ -115,7 +115,7 @@ def check_memory(solver: Solver | None, num_rays: int, device: torch.device) -> 
 def _chosen(num_rays: int, weights: int, patterns: int, budget: float) -> tuple[Solver, str]:
     if num_rays <= MAX_EXACT_RAYS and rows_bytes(num_rays, weights, patterns) <= budget:
         return Cholesky(), "exact"
-    most = Projected().largest_rank
+    most = Projected().limit(num_rays)
     fitting = most
     while fitting > 1 and rows_bytes(fitting, weights, patterns) > budget:
         fitting //= 2
@@ -162,9 +162,7 @@ def relinearised(model: LinearGaussianModel) -> bool:
 def most_rows(solver: Solver, num_rays: int) -> int:
     """Rows of data that are conditioned on, at most."""
     projected = _projected(solver)
-    if projected is None:
-        return num_rays
-    return min(num_rays, projected.rank or projected.largest_rank)
+    return num_rays if projected is None else projected.limit(num_rays)
 
 
 def usual_rows(solver: Solver, num_rays: int) -> int:

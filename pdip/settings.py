@@ -17,6 +17,7 @@ import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from pdip.dip import UNet, fit_dip
+from pdip.dip.fit import check_settings
 from pdip.dip.start import STARTS
 from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.unet import OutputActivation
@@ -90,7 +91,8 @@ class Settings:
         posterior: of :func:`pdip.posterior.pooled_posterior`.
 
     Raises:
-        InputError: an unknown key (the nearest one is named), or a value of the wrong kind.
+        InputError: an unknown key (the nearest one is named), a value of the wrong kind, or a
+            number of the fit or of a solver that is out of range.
 
     Example:
         >>> Settings(dip={"max_steps": 200}, evidence={"hyperprior": "tv_predcp"}).dip["max_steps"]
@@ -109,6 +111,10 @@ class Settings:
         for section in STAGES:
             checked = checked_section(section, STAGES[section], getattr(self, section))
             object.__setattr__(self, section, MappingProxyType(checked))
+        fit = defaults("dip") | dict(self.dip)
+        check_settings(**{key: fit[key] for key in inspect.signature(check_settings).parameters})
+        for stage in (self.evidence, self.posterior):
+            chosen("solver", stage.get("solver"))
         if self.linearise.get("nugget_std") is not None:
             check_nugget_objective(self.evidence.get("objective"))
 

@@ -67,6 +67,7 @@ def test_a_column_that_has_converged_takes_no_more_products():
     assert found.converged and widths[0] == 2 and set(widths[1:-1]) == {1}
 
 
+@pytest.mark.slow
 def test_an_unreachable_tolerance_is_confessed():
     matrix = spectrum(condition=1e12)
     found = solved(matrix, normal(30, 2), tolerance=1e-15, max_iterations=10_000)
@@ -245,6 +246,7 @@ def test_a_search_starts_each_solve_from_the_last_one():
 # The posterior.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["through nugget", "before", "none"])
 @pytest.mark.parametrize("iterations", [1, 3, 100])
 def test_what_was_not_computed_stays_in_the_variance(name, iterations):

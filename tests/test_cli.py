@@ -21,6 +21,11 @@ PROMISED = {
 }  # fmt: skip
 
 
+def geometry_keys(geometry, grid) -> dict:
+    """What a ``.npz`` scan holds beside the sinogram."""
+    return {**geometry.to_dict(), "image_shape": grid.shape, "pixel_mm": grid.pixel_mm}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A scan with truth (.npz), the bare sinogram (.npy), the truth and quick settings."""
@@ -29,17 +34,8 @@ def files(tmp_path_factory):
     sinogram = scan.sinogram.numpy()
     np.save(folder / "scan.npy", sinogram)
     np.save(folder / "truth.npy", truth.numpy())
-    np.savez(
-        folder / "scan.npz",
-        sinogram=sinogram,
-        angles_deg=np.array(scan.geometry.angles_deg),
-        geometry="parallel",
-        det_pixel_mm=1.0,
-        cor=11.0,
-        image_shape=np.array([16, 16]),
-        pixel_mm=1.0,
-        ground_truth=truth.numpy(),
-    )
+    keys = geometry_keys(scan.geometry, scan.grid)
+    np.savez(folder / "scan.npz", sinogram=sinogram, ground_truth=truth.numpy(), **keys)
     quick = {
         **QUICK,
         "dip": {**QUICK["dip"], "max_steps": 40},
@@ -101,6 +97,7 @@ def test_summary_agrees_with_the_arrays(finished, files):
     assert numbers["coverage_95"] == pytest.approx(np.mean(abs(error) < 1.959964 * std), abs=0.01)
 
 
+@pytest.mark.slow
 def test_settings_file_repeats_the_run(finished, files, tmp_path):
     again = tmp_path / "again"
     assert cli.main(
@@ -111,6 +108,7 @@ def test_settings_file_repeats_the_run(finished, files, tmp_path):
         assert np.array_equal(np.load(again / name), np.load(finished / name))
 
 
+@pytest.mark.slow
 def test_one_line_per_stage_on_stdout_and_progress_on_stderr(files, tmp_path, capsys):
     assert reconstruct(files, tmp_path / "run", "--dip.max_steps", "30", scan="scan.npy") == 0
     out, err = capsys.readouterr()
@@ -125,6 +123,7 @@ def test_one_line_per_stage_on_stdout_and_progress_on_stderr(files, tmp_path, ca
     assert numbers["psnr"] is numbers["coverage_95"] is None
 
 
+@pytest.mark.slow
 def test_ground_truth_file_is_for_scores_only(files, tmp_path, finished):
     arguments = ["--ground-truth", str(files / "truth.npy"), "--geometry", str(files / "g.yaml")]
     (files / "g.yaml").write_text(
@@ -160,6 +159,7 @@ def test_roi_of_one_pixel_is_that_pixel(finished, capsys):
     assert float(std) == pytest.approx(np.load(finished / "std.npy")[5, 7], rel=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interrupted", "skipped"), [("linearise", ["fit"]), ("Posterior", ["fit", "evidence"])]
 )

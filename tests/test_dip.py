@@ -256,6 +256,7 @@ def test_fit_stops_where_the_residual_levels_off(monkeypatch):
     assert min(residual) > 0.95 * min(earlier)
 
 
+@pytest.mark.slow
 def test_fit_stops_where_withheld_rays_suffer(monkeypatch):
     scan, ray, image, noise_std = disc_scan()
     monkeypatch.setattr("pdip.dip.stopping.PATIENCE_STEPS", 100)
@@ -301,6 +302,7 @@ def test_rays_of_weight_zero_do_not_change_the_fit():
     assert torch.equal(images[0], images[1])
 
 
+@pytest.mark.slow
 def test_total_variation_makes_the_fit_smoother():
     scan, ray, _, noise_std = disc_scan()
     rough, smooth = (
@@ -328,6 +330,7 @@ def test_progress_counts_up_to_the_last_step():
     assert calls[-1][:2] == (30, 30)
 
 
+@pytest.mark.slow
 def test_collapsed_fits_start_again_and_only_then_fail(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     asked = []
@@ -390,6 +393,7 @@ def test_bad_fit_settings_are_refused(settings):
         fit_dip(scan, ray, UNet(2, 4), **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise_fraction", [0.02, 0.1])
 @pytest.mark.parametrize("phantom", ["disc", "walnut"])
 def test_noise_level_is_estimated_within_30_percent(noise_fraction, phantom):
@@ -449,7 +453,10 @@ def test_edge_adjoint_dot_test():
     assert float(forward) == pytest.approx(float((edge_adjoint(edges, (5, 7)) * image).sum()))
 
 
-@pytest.mark.parametrize("tv_weight", [0.0, 0.5, 5.0])
+@pytest.mark.parametrize(
+    "tv_weight",
+    [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(5.0, marks=pytest.mark.slow)],
+)
 def test_tv_reconstruction_satisfies_its_optimality_conditions(tv_weight):
     """Minus the slope of the misfit is ``Dᵀ q`` with ``|q| <= λ``, and beyond it at pixels of 0."""
     scan, ray, _, _ = disc_scan(0.1, dtype=torch.float64)
@@ -500,6 +507,7 @@ def test_fitted_weights_lie_in_memory_as_a_file_gives_them_back():
         assert value.stride() == torch.empty(value.shape).stride()
 
 
+@pytest.mark.slow
 def test_small_image_is_fitted_as_often_as_its_start_says():
     scan, ray, _, noise_std = disc_scan()
     for name, count in (("fbp", 2), ("mixed", 3)):
@@ -507,6 +515,7 @@ def test_small_image_is_fitted_as_often_as_its_start_says():
         assert any(f"from {count} random start" in said for said in result.assumptions)
 
 
+@pytest.mark.slow
 def test_mixed_restarts_take_their_starts_in_turn():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)
@@ -517,6 +526,7 @@ def test_mixed_restarts_take_their_starts_in_turn():
         assert relative(fit.network_input, begun.image / 1.2) < 1e-6
 
 
+@pytest.mark.slow
 def test_tv_start_raises_a_noise_level_that_no_image_explains():
     scan, ray, _, noise_std = disc_scan(views=20)
     wrong = scan.sinogram.clone()
@@ -555,6 +565,7 @@ def test_callback_that_raises_ends_every_fit(restarts):
     assert time.perf_counter() - start_time < 20  # and not after a million steps
 
 
+@pytest.mark.slow
 def test_clipped_sigmoid_is_refitted_without_it_unless_it_was_asked_for(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     asked = []
@@ -583,6 +594,7 @@ def test_residual_that_does_not_go_with_the_noise_level_is_a_warning():
     assert doubts([0.4, 3.5]) == []
 
 
+@pytest.mark.slow
 def test_start_does_not_see_withheld_rays():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)
@@ -605,6 +617,7 @@ def test_tv_reconstruction_depends_on_weights_and_tv_weight_by_their_ratio(facto
     assert relative(other, one) < 1e-8
 
 
+@pytest.mark.slow
 def test_noise_level_is_not_raised_out_of_haste():
     """Photon counts through a dense disc: what a thousand iterations leave is no model error."""
     scan, ray, image, _ = disc_scan(views=20, dtype=torch.float64)
@@ -624,6 +637,7 @@ def test_scan_of_the_wrong_sign_is_refused():
         fit_dip(negative, ray, noise_std=noise_std, start="tv")
 
 
+@pytest.mark.slow
 def test_given_noise_level_that_no_image_reaches_is_said():
     scan, ray, _, noise_std = disc_scan(views=20)
     settings = {"max_steps": 30, "restarts": 1, "start": "tv"}
@@ -633,6 +647,7 @@ def test_given_noise_level_that_no_image_reaches_is_said():
     assert result.noise_std == 0.1 * noise_std
 
 
+@pytest.mark.slow
 def test_restart_that_ends_far_above_the_others_is_left_out(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     train = training.train_restarts

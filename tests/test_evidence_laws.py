@@ -100,6 +100,7 @@ def test_evidence_at_given_weights_refuses_a_nugget():
         log_evidence(model, scan, objective=NetworkWeights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["through", "before"])
 def test_linearised_weights_lower_the_linear_tv_objective(name):
     model, scan, dense = build(MODELS[name])
@@ -241,6 +242,7 @@ def test_tables_name_every_objective_and_hyperprior():
     assert isinstance(HYPERPRIORS["tv_predcp"](), TVPredCP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "objective", "hyperprior"),
     [

@@ -65,6 +65,7 @@ def test_points_of_a_ray_project_to_its_detector_element_in_every_plane(name):
             assert seen == pytest.approx((element, plane), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["astra_cuda", "tomosipo"])
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_projection_is_joseph_s_in_the_place_and_unit_of_the_scan(emulated, engine, name):
@@ -74,6 +75,7 @@ def test_projection_is_joseph_s_in_the_place_and_unit_of_the_scan(emulated, engi
     assert not emulated.alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_tomosipo_and_astra_backproject_alike(emulated, name):
     """In a fan beam the first by three cones, the second by ASTRA's own fan."""
@@ -98,6 +100,7 @@ class WithoutObliquity(AstraCudaEngine):
         self.ray_weights = torch.ones_like(self.ray_weights)
 
 
+@pytest.mark.slow
 def test_self_test_passes_for_the_engine_and_fails_for_a_mirrored_one(emulated, capsys):
     assert cuda_selftest.main("cpu") == 0
     distance, what = cuda_selftest.worst_distance(UpsideDown)
@@ -119,6 +122,7 @@ def test_obliquity_makes_a_wide_fan_s_backprojection_count_all_rays(emulated):
     assert obliquity(geometry)[30] == 1 and obliquity(ParallelBeam([0.0], 4)).tolist() == [1] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("engine", ["astra_cuda", "tomosipo"])
 @pytest.mark.parametrize("name", ["parallel shifted", "fan shifted"])
@@ -322,6 +326,7 @@ def test_diffct_computes_in_its_own_kernels_for_single_precision_on_a_gpu():
         )
 
 
+@pytest.mark.slow
 def test_engine_and_reason_are_on_the_line_of_the_ray_stage():
     class Lines(pdip.stages.Observer):
         said: dict[str, str] = {}

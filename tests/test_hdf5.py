@@ -136,6 +136,7 @@ def test_values_of_other_files_are_refused_before_they_are_opened(
     assert opened == []
 
 
+@pytest.mark.slow
 def test_no_other_file_is_opened_on_the_way(tmp_path):
     """The system's own record of opened files, as h5py looks through links by itself."""
     other = elsewhere(tmp_path)

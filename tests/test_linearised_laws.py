@@ -98,6 +98,11 @@ def test_prior_products_are_the_dense_covariance(name):
     dense = dense_prior_covariance(prior, dict(network.named_parameters()))
     eye = torch.eye(len(dense)).double()
     assert relative(prior.covariance_apply(eye), dense) < EXACT
+    covariance = prior.covariance()
+    assert covariance.shape == dense.shape and relative(covariance.to_dense(), dense) < EXACT
+    vector = normal(len(dense), seed=7)
+    assert relative(covariance @ vector, dense @ vector) < EXACT
+    assert relative((covariance @ vector[:, None])[:, 0], dense @ vector) < EXACT
     root = prior.root_apply(eye).T
     assert relative(root @ root.T, dense) < EXACT
     vector = normal(len(dense))

@@ -97,6 +97,7 @@ def test_the_result_is_the_mixture_of_its_restarts(run):
     torch.testing.assert_close(result.image, images.mean(0), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_result_and_another_seed_another():
     scan, _ = small_scan()
     brief = {**QUICK, "dip": {**QUICK["dip"], "max_steps": 10, "restarts": 1}}
@@ -106,6 +107,7 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another():
     assert not torch.equal(first.image, pdip.reconstruct(scan, brief).image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "evidence",
     [
@@ -126,6 +128,7 @@ def test_objectives_and_hyperpriors_by_name_run(evidence):
     assert any("converged" in s for s in result.assumptions) != result.converged
 
 
+@pytest.mark.slow
 def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch):
     scan, _ = small_scan()
     used = []
@@ -148,6 +151,7 @@ def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch)
     assert 0.05 < withheld.double().mean() < 0.3
 
 
+@pytest.mark.slow
 def test_many_rays_are_compressed_and_that_is_said(monkeypatch):
     scan, _ = small_scan()
     brief = {**QUICK, "dip": {**QUICK["dip"], "max_steps": 60, "restarts": 1}}
@@ -164,6 +168,7 @@ def test_many_rays_are_compressed_and_that_is_said(monkeypatch):
     torch.testing.assert_close(result.std.mean(), exact.std.mean(), rtol=0.1, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["cholesky", {"name": "projected", "rank": 12}])
 def test_checkpoints_give_back_fit_and_evidence_exactly(solver, tmp_path):
     scan, _ = small_scan()
@@ -329,6 +334,7 @@ def test_peak_memory_is_that_of_the_stage_on_linux():
     assert large >= small > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "kept"),
     [

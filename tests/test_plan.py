@@ -36,6 +36,7 @@ def counted(monkeypatch):
     return passes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Cholesky(), Projected(rank=20)], ids=["exact", "projected"])
 @pytest.mark.parametrize("stored", [True, False], ids=["pixels stored", "rows only"])
 @pytest.mark.parametrize("name", ["through", "before"])
@@ -70,6 +71,16 @@ def test_solver_follows_rays_and_memory(monkeypatch):
     monkeypatch.setattr(plan_module, "machine_memory", lambda device: memory / 100)
     assert isinstance(plan(model, 5000).solver, CG)
     assert plan(model, 900).solver != Cholesky()
+
+
+def test_few_rays_are_halved_until_memory_holds_them(monkeypatch):
+    model, _, _ = build(MODELS["through"])
+    open_limit = plan(model, 2160)
+    assert open_limit.solver == Projected() and "combinations" not in open_limit.sentence
+    tight = 0.9 * open_limit.memory_bytes / plan_module.MEMORY_SHARE
+    monkeypatch.setattr(plan_module, "machine_memory", lambda device: tight / 2)
+    assert plan(model, 2160).solver == Projected(largest_rank=1080)
+    assert plan(model, 2160).memory_bytes < open_limit.memory_bytes / 2
 
 
 def test_exact_algebra_beyond_memory_is_refused_before_the_fit():

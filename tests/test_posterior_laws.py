@@ -79,6 +79,7 @@ def test_mean_and_covariance_are_dense_algebra(name, storage):
     assert torch.equal(posterior.image, posterior.model.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_functional_and_mask_are_parts_of_the_covariance(name, storage):
     posterior, _, covariance = posterior_and_truth(name)
@@ -103,6 +104,7 @@ def parts_of(name, kind):
     return Mixture([one, Posterior(model.at(model.log_hyperparameters - 0.5), scan)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one", "mixture", "saved"])
 @pytest.mark.parametrize("name", ["through nugget", "before"])
 def test_modes_are_the_eigenvectors_of_the_covariance(name, kind, storage):
@@ -134,6 +136,7 @@ def units(image):
     return torch.eye(image.numel()).double().reshape(-1, *image.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_covariance_product_is_the_covariance_times_an_image(name, storage):
     posterior, _, truth = posterior_and_truth(name)
@@ -142,6 +145,7 @@ def test_covariance_product_is_the_covariance_times_an_image(name, storage):
     assert relative(product, truth @ image.reshape(-1)) < 1e-6
 
 
+@pytest.mark.slow
 def test_std_confesses_its_monte_carlo_error(monkeypatch):
     exact = parts_of("before", "one")
     assert exact.std_samples is None and not exact.std_error().any()
@@ -197,6 +201,7 @@ def test_more_noise_never_means_more_certainty():
     assert (loud - quiet).trace() > 0.01 * quiet.trace()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_have_the_covariance_of_the_closed_form(name, storage):
     model, scan, dense = build(MODELS[name])
@@ -234,6 +239,7 @@ def test_samples_of_one_seed_are_the_same():
     assert not torch.equal(draws[0], draws[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["through", "through nugget", "none"])
 def test_truths_from_the_models_own_prior_have_uniform_ranks(name):
     """Simulation-based calibration: of every pixel mean, of a functional, and of all pixels."""
@@ -307,6 +313,7 @@ def test_a_fit_that_its_linear_model_contradicts_is_less_certain():
     assert relative(shown.std() ** 2 - own.std() ** 2, gap**2) < 1e-6
 
 
+@pytest.mark.slow
 def test_mixture_samples_have_its_mean_and_variance():
     mixture = Mixture([posterior_and_truth(name)[0] for name in ("through nugget", "none")])
     count = 6000
@@ -339,13 +346,17 @@ def test_saved_posterior_answers_as_the_one_it_was(mixed):
     for patch in (None, 1, 3):
         density = posterior.log_prob(image, patch)
         assert saved.log_prob(image, patch) == pytest.approx(density, rel=1e-4)
+    assert saved.solution.worst_residual == pytest.approx(posterior.solution.worst_residual)
+    assert 0 < saved.solution.worst_residual < 1e-8 and saved.solution.converged
     again = SavedPosterior(saved.tensors())
+    assert again.solution.worst_residual == saved.solution.worst_residual
     assert torch.equal(again.covariance(), saved.covariance())
     samples = saved.sample(4000, generator=torch.Generator().manual_seed(0))
     deviations = (samples - saved.image).double().flatten(1)
     assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True])
 def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
@@ -364,6 +375,13 @@ def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
     ratio = (samples - saved.image).double().square().mean(0).flatten()
     ratio = ratio / saved.covariance().diagonal()
     assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / 4096)
+
+
+def test_saved_posterior_without_certificate_does_not_invent_one():
+    tensors = posterior_and_truth("through")[0].tensors()
+    kept = {name: tensors[name] for name in ("image", "mean", "std", "covariance")}
+    solution = SavedPosterior(kept).solution
+    assert math.isnan(solution.worst_residual) and not solution.converged
 
 
 def test_saved_posterior_refuses_missing_tensors():
@@ -423,6 +441,7 @@ def dense_of(model, scan):
     return DenseModel.of(model, scan).at(slope=model.slope.flatten())
 
 
+@pytest.mark.slow
 def test_pushed_mean_is_the_mean_of_pushed_samples():
     posterior, _, _ = posterior_and_truth("before")
     count = 4000

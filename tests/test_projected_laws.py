@@ -38,6 +38,7 @@ def decaying(size=40, seed=0):
     return (vectors * 2.0 ** -torch.arange(size).double()) @ vectors.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_all_combinations_together_are_all_data(name, storage):
     model, scan, _ = build(MODELS[name])
@@ -55,6 +56,7 @@ def test_all_combinations_together_are_all_data(name, storage):
     assert projected.functional(weights) == pytest.approx(exact.functional(weights), rel=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["through nugget", "before", "none"])
 @pytest.mark.parametrize("rank", [1, 5, 20])
 def test_fewer_data_never_mean_more_certainty(name, rank, storage):
@@ -105,6 +107,7 @@ def test_posterior_is_that_given_the_kept_combinations_alone():
     assert relative(posterior.covariance(), truth) < EXACT
 
 
+@pytest.mark.slow
 def test_samples_on_compressed_data_have_its_covariance():
     model, scan, _ = build(MODELS["through nugget"])
     posterior = Posterior(model, scan, Projected(rank=6))
@@ -146,6 +149,7 @@ def test_rank_grows_until_little_is_left(monkeypatch):
     assert Projected(outside=1e-9, largest_rank=8).compress(matrix.matmul, 40, 1.0)[0].shape[1] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["network weights", "conditional"])
 def test_search_on_compressed_data_ends_where_the_exact_one_does(objective):
     model, scan, _ = build(MODELS["before"])
@@ -178,6 +182,14 @@ def test_compression_that_mixes_withheld_rays_is_refused():
     model = Data.of(scan, model.ray).observed(model, Projected(rank=4))
     with pytest.raises(InputError, match="mixes"):
         log_evidence(model, scan, objective=Conditional(withheld(scan)))
+
+
+def test_few_rays_are_limited_by_the_tolerance_alone_and_many_by_their_cost():
+    assert Projected().limit(2160) == 2160 and Projected().limit(8400) == 1024
+    assert Projected(largest_rank=50).limit(2160) == 50 and Projected(rank=5).limit(3) == 3
+    matrix = torch.diag(torch.cat([torch.full((1100,), 9.0), torch.full((100,), 1e-4)]).double())
+    basis, left = Projected().compress(matrix.matmul, 1200, 1.0)
+    assert 1100 < basis.shape[1] < 1200 and left <= 0.002 * 1200
 
 
 @pytest.mark.parametrize("bad", [{"rank": 0}, {"rounds": 0}, {"largest_rank": 0}, {"outside": 0.0}])

@@ -207,6 +207,7 @@ def test_only_the_first_rank_writes(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == expected
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_run_as_ctrl_c_does(files, tmp_path, capsys, monkeypatch):  # noqa: F811
     before = signal.getsignal(signal.SIGTERM)
 

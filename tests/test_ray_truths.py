@@ -117,6 +117,7 @@ def fbp_ray(name):
     return ray_transform(FBP_SCANS[name], GRID, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filter", ["hann", "ramp"])
 @pytest.mark.parametrize("name", FBP_SCANS)
 def test_fbp_recovers_value_and_place_of_a_disc(name, filter):

@@ -75,6 +75,7 @@ def assert_same_fit(found, truth):
         assert one.assumptions == other.assumptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -95,6 +96,7 @@ def test_a_fit_that_died_again_and_again_is_the_fit_that_did_not(settings):
     assert_same_fit(found, truth)
 
 
+@pytest.mark.slow
 def test_a_fit_that_collapsed_or_clipped_before_it_died_does_so_again(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     collapsed = Counter()
@@ -115,6 +117,7 @@ def test_a_fit_that_collapsed_or_clipped_before_it_died_does_so_again(monkeypatc
     assert_same_fit(found, truth)
 
 
+@pytest.mark.slow
 def test_a_finished_fit_is_not_computed_again(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     notebook = Notebook()
@@ -125,6 +128,7 @@ def test_a_finished_fit_is_not_computed_again(monkeypatch):
     assert_same_fit(again, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Cholesky(), Projected(rank=6, rounds=3)])
 def test_a_search_that_died_again_and_again_is_the_search_that_did_not(solver):
     model, scan, _ = build(MODELS["before"])
@@ -272,6 +276,7 @@ def finished(files, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_disk_full_at_the_end_costs_no_finished_stage(
     files,
     finished,
@@ -296,6 +301,7 @@ def full_at(path):
     raise OutputError(f"{path} cannot be written (No space left on device)")
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_is_full_all_along_still_ends_with_its_result(
     files,
     finished,
@@ -324,6 +330,7 @@ def test_an_output_folder_that_cannot_be_written_is_seen_before_the_start(
     assert "cannot be written (No space left on device); make room or name another --out" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fit.safetensors", "evidence.safetensors"])
 def test_a_damaged_stage_is_computed_again_and_that_is_said(
     files,
@@ -359,6 +366,7 @@ def test_hyperparameters_of_another_fit_are_passed_over(tmp_path):
     assert len(said) == 1 and "belongs to another fit" in said[0]
 
 
+@pytest.mark.slow
 def test_another_version_or_number_of_threads_is_an_assumption(
     files,
     finished,
@@ -416,6 +424,7 @@ def test_overwriting_removes_the_states_of_the_run_before(tmp_path):
     assert [path.name for path in tmp_path.glob("unfinished/*")] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_deterministic_mode_ends_where_it_began(files, tmp_path, finished):
     before = torch.backends.cudnn.deterministic, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     with pytest.raises(pdip.ComputationError, match="put_.*--deterministic"):

@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import test_cli
 import torch
 import yaml
+from test_cli import geometry_keys
 from test_dip import disc_scan, small_fit
 from test_pipeline import QUICK
 from test_ranks import THREADS, processes
@@ -22,6 +25,7 @@ from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
 from pdip.scan import shepp_logan
 
+pytestmark = pytest.mark.slow
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 
 
@@ -36,14 +40,7 @@ def files(tmp_path_factory):
     scans = [pdip.simulate(x, ray, noise_fraction=0.05, generator=generator) for x in truth]
     sinogram = torch.stack([scan.sinogram for scan in scans]).numpy()
     sinogram[2] = 0
-    keys = {
-        "angles_deg": np.array(geometry.angles_deg),
-        "geometry": "parallel",
-        "det_pixel_mm": 1.0,
-        "cor": 8.0,
-        "image_shape": np.array([12, 12]),
-        "pixel_mm": 1.0,
-    }
+    keys = geometry_keys(geometry, ray.grid)
     np.savez(folder / "stack.npz", sinogram=sinogram, ground_truth=truth.numpy(), **keys)
     np.savez(folder / "scan.npz", sinogram=sinogram[1], ground_truth=truth[1].numpy(), **keys)
     np.savez(folder / "air.npz", sinogram=np.zeros_like(sinogram), **keys)
@@ -56,11 +53,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def reconstruct(files, out, *arguments, scan="stack.npz") -> int:
-    return cli.main(
-        ["reconstruct", "--sinogram", str(files / scan), "--out", str(out),
-         "--config", str(files / "quick.yaml"), *arguments]
-    )  # fmt: skip
+reconstruct = partial(test_cli.reconstruct, scan="stack.npz")
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +231,6 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.slow
 def test_ranks_share_the_chains_and_write_the_files_of_one_process(files, tmp_path, monkeypatch):
     monkeypatch.setattr(stack_run, "CHAIN_SLICES", 2)
     before = torch.get_num_threads()
@@ -290,7 +282,6 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.slow
 def test_a_slice_that_was_killed_in_its_fit_goes_on_from_its_state(files, tmp_path, monkeypatch):
     """To the bits of a run that was not, and from the state: no step is done again."""
     steps = ["--slices", ":2", "--dip.max_steps", "50"]
@@ -312,7 +303,6 @@ def test_a_slice_that_was_killed_in_its_fit_goes_on_from_its_state(files, tmp_pa
         assert np.array_equal(volume(tmp_path / "run", name), volume(tmp_path / "whole", name))
 
 
-@pytest.mark.slow
 def test_overwrite_replaces_the_slices_too(files, finished, tmp_path):
     assert reconstruct(files, tmp_path / "run", "--slices", "0") == 0
     (tmp_path / "run" / "slices" / "0000" / "notes.txt").write_text("mine")

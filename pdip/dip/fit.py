@@ -113,7 +113,7 @@ def fit_dip(
         ComputationError: every restart collapsed to a constant image, or a given sigmoid network
             clips bright pixels.
     """
-    _check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
+    check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
     keeper, rule = keeper or Keeper(), STOPPING_RULES[stop]
     starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper)
     if restarts is None:
@@ -263,7 +263,8 @@ def _doubts(levels: list[float]) -> list[str]:
     return []
 
 
-def _check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts) -> None:
+def check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts) -> None:
+    """Raise InputError where a number of :func:`fit_dip` is out of range or a word unknown."""
     if noise_std is not None and not (noise_std > 0 and math.isfinite(noise_std)):
         raise InputError(f"expected a positive noise_std, got {noise_std}")
     if tv_weight is not None and not (tv_weight >= 0 and math.isfinite(tv_weight)):

@@ -90,18 +90,14 @@ class Data:
             return model if model.measurement.compression is None else model.compressed(None)
         bases, left, count = [], 0.0, 0
 
-        def signal(columns: Tensor, part: Data) -> Tensor:
+        def done(columns: int) -> None:
             nonlocal count
-            images = []
-            for chunk in columns.split(CHUNK, dim=1):
-                images.append(part.signal(model, chunk))
-                count += chunk.shape[1]
-                tell(f"{count} combinations of rays tried")
-            return torch.cat(images, dim=1)
+            count += columns
+            tell(f"{count} combinations of rays tried")
 
         for part in groups or (self,):
             basis, outside = solver.compress(
-                partial(signal, part=part),
+                partial(part.signal, model, done=done),
                 part.num_rays,
                 float(model.noise_variance),
                 part._signal_of_rows(model),
@@ -197,13 +193,22 @@ class Data:
             )
         return (compression.basis[~used] == 0).all(0).nonzero()[:, 0]
 
-    def signal(self, model: LinearGaussianModel, columns: Tensor) -> Tensor:
-        """``W^{1/2} A (S J Σ Jᵀ S + τ² I) Aᵀ W^{1/2}`` on columns (m, j) float64."""
+    def signal(
+        self,
+        model: LinearGaussianModel,
+        columns: Tensor,
+        done: Callable[[int], None] = lambda columns: None,
+    ) -> Tensor:
+        """``W^{1/2} A (S J Σ Jᵀ S + τ² I) Aᵀ W^{1/2}`` on columns (m, j) float64.
+
+        ``done`` is called with their number as some columns are done.
+        """
         covariance = model.image_covariance()
         parts = []
         for chunk in columns.split(CHUNK, dim=1):
             images = covariance @ self.backproject(chunk).flatten(1).mT
             parts.append(self._whitened(images.mT.reshape(-1, *self.ray.domain_shape)))
+            done(len(parts[-1]))
         return torch.cat(parts).mT
 
     def _signal_of_rows(self, model: LinearGaussianModel) -> Tensor | None:

@@ -10,6 +10,7 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from pdip.errors import InputError
+from pdip.linearised.covariance import MatrixFreeCovariance
 from pdip.linearised.features import Features
 from pdip.linearised.jacobian import Jacobian
 from pdip.linearised.measurement import Compression, Measurement
@@ -146,36 +147,7 @@ class LinearGaussianModel:
         return SinogramCovariance(flat, model=self.at(self.log_hyperparameters.detach()))
 
 
-class _Covariance(LinearOperator):
-    """A square operator given by its action on columns.
-
-    A ``LinearOperator`` takes only tensors as positional arguments, hence the model by keyword.
-    """
-
-    model: LinearGaussianModel
-    side: int
-
-    def _size(self):
-        return torch.Size((self.side, self.side))
-
-    def _transpose_nonbatch(self):
-        return self
-
-    @property
-    def dtype(self):
-        return self.model.image.dtype
-
-    @property
-    def device(self):
-        return self.model.image.device
-
-    def _matmul(self, rhs: Tensor) -> Tensor:
-        columns = rhs if rhs.ndim == 2 else rhs[:, None]
-        product = self._apply(columns.mT).mT
-        return product if rhs.ndim == 2 else product[:, 0]
-
-
-class ImageCovariance(_Covariance):
+class ImageCovariance(MatrixFreeCovariance):
     """``S J_h Σ J_hᵀ S + τ² I`` of a :class:`LinearGaussianModel`."""
 
     def __init__(self, slope: Image, *, model: LinearGaussianModel):
@@ -183,6 +155,7 @@ class ImageCovariance(_Covariance):
         self.slope = slope
         self.model = model
         self.side = model.image.numel()
+        self.like = model.image
 
     def _apply(self, vectors: Tensor) -> Tensor:
         model = self.model
@@ -192,7 +165,7 @@ class ImageCovariance(_Covariance):
         return (signal + model.nugget_variance.to(images) * images).reshape(vectors.shape)
 
 
-class SinogramCovariance(_Covariance):
+class SinogramCovariance(MatrixFreeCovariance):
     """``A ImageCovariance Aᵀ + σ² W⁻¹`` of a :class:`LinearGaussianModel`."""
 
     def __init__(self, weights: Tensor, *, model: LinearGaussianModel):
@@ -200,6 +173,7 @@ class SinogramCovariance(_Covariance):
         self.model = model
         self.weights = weights
         self.side = weights.numel()
+        self.like = model.image
 
     def _apply(self, vectors: Tensor) -> Tensor:
         ray = self.model.ray

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
 from pdip.errors import InputError
+from pdip.linearised.covariance import ParameterCovariance
 from pdip.typing import Params
 
 
@@ -228,6 +230,11 @@ class ParameterPrior:
         """All groups' ``k_c``, concatenated: (sum of patterns,)."""
         parts = zip(self.groups, self.split(self.log_hyperparameters), strict=True)
         return torch.cat([group.coefficients(log_h) for group, log_h in parts])
+
+    def covariance(self) -> LinearOperator:
+        """Σ on flat parameters, (params, params) float64, matrix-free; no gradient in φ."""
+        point = self.log_hyperparameters.detach()
+        return ParameterCovariance(point, prior=self.at(point))
 
     def covariance_apply(self, vector: Params) -> Params:
         """``Σ v``, (*batch, params)."""

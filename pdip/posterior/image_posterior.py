@@ -138,12 +138,16 @@ def select(covariance: Tensor, mask: Mask | None) -> Tensor:
     return covariance[index][:, index]
 
 
-def saved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are kept on disk: float32, and the covariance float64.
+def saved(tensors: dict[str, Tensor], solution: Solution) -> dict[str, Tensor]:
+    """Tensors as they are kept on disk, with the certificate: float32, the covariance float64.
 
     Its smallest eigenvalues lie at RESOLUTION², which the rounding of float32 can swallow.
     """
+    certificate = {
+        "worst_residual": torch.tensor(solution.worst_residual),
+        "converged": torch.tensor(float(solution.converged)),
+    }
     return {
         name: value.to(torch.float64 if name == "covariance" else torch.float32).cpu().contiguous()
-        for name, value in tensors.items()
+        for name, value in (tensors | certificate).items()
     }

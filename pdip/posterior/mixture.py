@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import final
 
@@ -105,7 +106,7 @@ class Mixture(ImagePosterior):
                 for i, part in enumerate(parts)
             ]
             out["deviations"] = torch.cat(around)
-        return saved(out)
+        return saved(out, self.solution)
 
 
 @final
@@ -114,7 +115,8 @@ class SavedPosterior(ImagePosterior):
 
     Args:
         tensors: ``image``, ``mean``, ``std`` and either ``covariance`` (pixels, pixels) or
-            ``deviations`` (samples, height, width).
+            ``deviations`` (samples, height, width); ``worst_residual`` and ``converged`` of the
+            solves behind them, which count as NaN and not converged where they are not known.
 
     Raises:
         InputError: a tensor is missing.
@@ -129,7 +131,11 @@ class SavedPosterior(ImagePosterior):
             )
         self.image, self.mean = tensors["image"], tensors["mean"]
         self._tensors = tensors
-        self.solution = Solution(self.image.new_zeros(0), 0.0, True)
+        self.solution = Solution(
+            self.image.new_zeros(0),
+            float(tensors.get("worst_residual", math.nan)),
+            bool(tensors.get("converged", False)),
+        )
 
     def std(self) -> Image:
         return self._tensors["std"]

@@ -308,7 +308,7 @@ class Posterior(ImagePosterior):
             generator = torch.Generator(self.image.device).manual_seed(2)
             chunks = [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
             out["deviations"] = torch.cat(chunks) - self.image
-        return saved(out)
+        return saved(out, self.solution)
 
 
 def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):

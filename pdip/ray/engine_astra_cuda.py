@@ -17,61 +17,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdip.errors import InputError
-from pdip.ray.cuda_gate import check_written, require_astra_cuda, unwritten
+from pdip.ray.cuda_engine import CudaEngine
+from pdip.ray.cuda_gate import check_written, unwritten
 from pdip.ray.engine_matrix import astra_geometry, astra_volume
-from pdip.ray.slab import obliquity, planes_at_once, slab_extent_mm, slab_vectors
+from pdip.ray.slab import planes_at_once, slab_extent_mm, slab_vectors
 from pdip.ray.vectors import is_fan
 
 
-class AstraCudaEngine:
-    """ASTRA's CUDA projectors, without a gate; :meth:`build` is the gated way to make one.
-
-    Args:
-        geometry: parallel or fan beam.
-        grid: image grid.
-        device: where tensors live; ASTRA copies those of the CPU to its GPU and back.
-        dtype: precision in which results are returned; ASTRA computes in torch.float32.
-    """
+class AstraCudaEngine(CudaEngine):
+    """ASTRA's own calls; it copies tensors of the CPU to its GPU and back."""
 
     name = "astra_cuda"
-    projector = "linear"
-    exact_adjoint = False
 
-    def __init__(self, geometry, grid, device: torch.device, dtype: torch.dtype) -> None:
-        self.geometry = geometry
-        self.grid = grid
-        self.device = device
-        self.dtype = dtype
-        self.ray_weights = torch.from_numpy(obliquity(geometry)).to(device, torch.float32)
-
-    @classmethod
-    def build(
-        cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> "AstraCudaEngine":
-        """Set up the projector; only "linear" exists."""
-        if projector != cls.projector:
-            raise InputError(
-                f"engine 'astra_cuda' has no projector '{projector}'; use 'linear' or engine "
-                "'matrix'"
-            )
-        require_astra_cuda(cls.name, device)
-        return cls(geometry, grid, device, dtype)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``A x``: (batch, height, width) -> (batch, views, detectors)."""
+    def forward(self, images):
         return self._map(images.detach().float(), tuple(self.geometry.shape), "direct_FP")
 
-    def adjoint(self, sinograms: Tensor) -> Tensor:
-        """Backprojection: (batch, views, detectors) -> (batch, height, width)."""
+    def adjoint(self, sinograms):
         weighted = sinograms.detach().float() * self.ray_weights
         return self._map(weighted, tuple(self.grid.shape), "direct_BP")
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "AstraCudaEngine":
-        """The same projectors for tensors elsewhere or in another precision."""
-        if device != self.device:
-            require_astra_cuda(self.name, device)
-        return type(self)(self.geometry, self.grid, device, dtype)
 
     def _map(self, values: Tensor, shape: tuple[int, int], direction: str) -> Tensor:
         values = values.contiguous()

@@ -19,68 +19,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pdip.errors import InputError
-from pdip.ray.cuda_gate import check_written, require_astra_cuda, unwritten
+from pdip.ray.cuda_engine import CudaEngine
+from pdip.ray.cuda_gate import check_written, unwritten
 from pdip.ray.engine import import_optional
-from pdip.ray.slab import obliquity, planes_at_once, slab_extent_mm, slab_vectors
+from pdip.ray.slab import planes_at_once, slab_extent_mm, slab_vectors
 from pdip.ray.vectors import beam_axis, is_fan
 
 REQUIREMENT = "git+https://github.com/cicwi/tomosipo.git@v0.7.0"
 
 
-class TomosipoEngine:
-    """A tomosipo operator per size of batch; linear interpolation (Joseph), single precision.
-
-    Args:
-        geometry: parallel or fan beam.
-        grid: image grid.
-        device: where tensors live.
-        dtype: precision in which results are returned; ASTRA computes in torch.float32.
-    """
+class TomosipoEngine(CudaEngine):
+    """A tomosipo operator per size of batch."""
 
     name = "tomosipo"
-    projector = "linear"
-    exact_adjoint = False
 
     def __init__(self, geometry, grid, device: torch.device, dtype: torch.dtype) -> None:
-        self.geometry = geometry
-        self.grid = grid
-        self.device = device
-        self.dtype = dtype
+        super().__init__(geometry, grid, device, dtype)
         self.operators: dict[int, Callable] = {}
-        self.ray_weights = torch.from_numpy(obliquity(geometry)).to(device, torch.float32)
 
     @classmethod
-    def build(
-        cls, geometry, grid, *, projector: str, device: torch.device, dtype: torch.dtype
-    ) -> "TomosipoEngine":
-        """Set up the geometry; only "linear" exists."""
-        if projector != cls.projector:
-            raise InputError(
-                f"engine 'tomosipo' has no projector '{projector}'; use 'linear' or engine 'matrix'"
-            )
+    def require(cls, device):
         import_optional(cls.name, "tomosipo", REQUIREMENT)
-        require_astra_cuda(cls.name, device)
-        return cls(geometry, grid, device, dtype)
+        super().require(device)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """``A x``: (batch, height, width) -> (batch, views, detectors)."""
+    def forward(self, images):
         images = images.detach().float()
         results = self._map(images, tuple(self.geometry.shape), lambda operator: operator)
         return results.to(self.dtype)
 
-    def adjoint(self, sinograms: Tensor) -> Tensor:
-        """Backprojection: (batch, views, detectors) -> (batch, height, width)."""
+    def adjoint(self, sinograms):
         weighted = sinograms.detach().float() * self.ray_weights
         if is_fan(self.geometry):
             return self._fan_backprojection(weighted).to(self.dtype)
         return self._backprojection(weighted).to(self.dtype)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "TomosipoEngine":
-        """The same operators for tensors elsewhere or in another precision."""
-        if device != self.device:
-            require_astra_cuda(self.name, device)
-        return type(self)(self.geometry, self.grid, device, dtype)
 
     def operator(self, planes: int) -> Callable:
         """tomosipo's operator on a stack of planes; kept, as ASTRA never frees its projector."""

@@ -36,11 +36,39 @@ def read_ground_truth(
     Raises:
         InputError: the file cannot be used.
     """
-    path = regular_file(path, "ground truth")
-    image, pixel_mm = _truth_of(path, dataset)
-    if image is None:
+    truth = _Truth.of(path, dataset)
+    return None if truth is None else truth.on_grid(truth.values, grid)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The true image or images of a file as they stand there, not checked yet.
+
+    Attributes:
+        values: (rows, columns) or (slices, rows, columns).
+        pixel_mm: side of their pixels, or None.
+        path: for messages.
+    """
+
+    values: Slices | np.ndarray | str
+    pixel_mm: float | None
+    path: Path
+
+    @classmethod
+    def of(cls, path: str | Path, dataset: str | None) -> "_Truth | None":
+        """The truth of a file; None where it has none."""
+        path = regular_file(path, "ground truth")
+        fields = read_fields(path, dataset)
+        if path.suffix.lower() == ".npy":
+            return cls(fields["sinogram"], None, path)
+        for key, pixel_key in (("ground_truth", "pixel_mm"), ("reference", "ref_pixel_mm")):
+            if fields.get(key) is not None:
+                return cls(fields[key], fields.get(pixel_key), path)
         return None
-    return _on_grid(_checked_image(image, path), pixel_mm, grid)
+
+    def on_grid(self, image: np.ndarray | str, grid: ImageGrid) -> Image:
+        """One of the images, on the pixels to compare on."""
+        return _on_grid(_checked_image(image, self.path), self.pixel_mm, grid)
 
 
 @dataclass(frozen=True)
@@ -48,22 +76,18 @@ class TrueSlices:
     """The true image of every slice of a stack, each read when asked for.
 
     Attributes:
-        images: (slices, rows, columns).
-        place: slice number in the stack -> index in ``images``.
-        pixel_mm: side of their pixels, or None.
+        truth: images (slices, rows, columns) in their file.
+        place: slice number in the stack -> index among these images.
         grid: the pixels to compare on.
-        path: for messages.
     """
 
-    images: Slices
+    truth: _Truth
     place: dict[int, int]
-    pixel_mm: float | None
     grid: ImageGrid
-    path: Path
 
     def __getitem__(self, number: int) -> Image:
-        image = _checked_image(np.asarray(self.images[self.place[number]]), self.path)
-        return _on_grid(image, self.pixel_mm, self.grid)
+        image = np.asarray(self.truth.values[self.place[number]])
+        return self.truth.on_grid(image, self.grid)
 
 
 def read_true_slices(
@@ -83,29 +107,19 @@ def read_true_slices(
     Raises:
         InputError: the file cannot be used.
     """
-    path = regular_file(path, "ground truth")
-    images, pixel_mm = _truth_of(path, dataset)
-    if images is None:
+    truth = _Truth.of(path, dataset)
+    if truth is None:
         return None
-    shape, total = getattr(images, "shape", ()), stack.sinograms.shape[0]
+    images, total = truth.values, stack.sinograms.shape[0]
+    shape = getattr(images, "shape", ())
     if len(shape) != 3 or images.dtype.kind not in "iuf" or shape[0] not in (total, len(stack)):
         raise InputError(
-            f"the ground truth in {path.name} must be (slices, rows, columns) with {total} slices "
-            f"as in the stack or the {len(stack)} selected ones, got shape {tuple(shape)}."
+            f"the ground truth in {truth.path.name} must be (slices, rows, columns) with {total} "
+            f"slices as in the stack or the {len(stack)} selected ones, got shape {tuple(shape)}."
         )
     own = stack.numbers if shape[0] == total else range(len(stack))
     place = dict(zip(stack.numbers, own, strict=True))
-    return TrueSlices(images, place, pixel_mm, stack.grid, path)
-
-
-def _truth_of(path: Path, dataset: str | None) -> tuple:
-    """The true image or images of a file and the side of their pixels, each perhaps None."""
-    fields = read_fields(path, dataset)
-    if path.suffix.lower() == ".npy":
-        return fields["sinogram"], None
-    if "ground_truth" in fields:
-        return fields["ground_truth"], fields.get("pixel_mm")
-    return fields.get("reference"), fields.get("ref_pixel_mm")
+    return TrueSlices(truth, place, stack.grid)
 
 
 def _on_grid(image: np.ndarray, pixel_mm: float | None, grid: ImageGrid) -> Image:

@@ -16,13 +16,10 @@ pixel_mm: 0.6                 # optional: side of a pixel
 import difflib
 from pathlib import Path
 
-import yaml
-
 from pdip.errors import InputError
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
-from pdip.scan.npy import regular_file
+from pdip.scan.yaml_file import read_yaml
 
-MAX_YAML_BYTES = 2**20
 SIDECAR_KEYS = (*GEOMETRY_KEYS, *GRID_KEYS)
 
 
@@ -38,36 +35,12 @@ def read_sidecar(path: str | Path) -> dict:
     Raises:
         InputError: not readable, not a mapping, or a key that is not known.
     """
-    path = regular_file(path, "geometry file")
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise InputError(f"{path.name} is larger than 1 MiB; a geometry file is a short text.")
-        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
-    # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
-    except Exception as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(f"{path.name} is not valid YAML{place}; write 'key: value'.") from None
+    keys = read_yaml(path, "geometry file")
+    name = Path(path).name
     if not isinstance(keys, dict):
-        raise InputError(f"{path.name} must hold lines 'key: value', such as 'geometry: parallel'.")
+        raise InputError(f"{name} must hold lines 'key: value', such as 'geometry: parallel'.")
     for key in keys:
         if key not in SIDECAR_KEYS:
             near = difflib.get_close_matches(str(key)[:80], SIDECAR_KEYS, n=1, cutoff=0.0)
-            raise InputError(f"unknown key {str(key)[:80]!r} in {path.name}; nearest: {near[0]!r}.")
-    return {key: _number_if_possible(value) for key, value in keys.items() if value is not None}
-
-
-def _number_if_possible(value):
-    """YAML reads 1e-3 as text; make it the number that was meant."""
-    if isinstance(value, list):
-        return [_number_if_possible(item) if isinstance(item, str) else item for item in value]
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+            raise InputError(f"unknown key {str(key)[:80]!r} in {name}; nearest: {near[0]!r}.")
+    return {key: value for key, value in keys.items() if value is not None}

@@ -14,6 +14,8 @@ from pdip.solvers.cholesky import Cholesky
 
 BLOCK = 128
 PROBES = 16
+FEW_RAYS = 4096  # up to here the algebra of all rays would be affordable, and that of a part is
+LARGEST_RANK = 1024
 RANK_TOLERANCE = 1e-14  # a column shorter than this part of the longest is rounding
 
 
@@ -32,7 +34,8 @@ class Projected(Cholesky):
         rank: number of combinations k; None: blocks of 128 until ``outside`` is met.
         outside: the signal variance that may be left outside of Q, for each ray and relative to
             the noise variance, when the rank is chosen.
-        largest_rank: the most combinations that are tried.
+        largest_rank: the most combinations that are tried; None: as many as ``outside`` takes up
+            to 4 096 rays, 1 024 beyond.
         rounds: searches for hyperparameters, each on a new Q.
         seed: of the random combinations that Q starts from.
         tolerance: as for :class:`Cholesky`.
@@ -43,20 +46,26 @@ class Projected(Cholesky):
 
     rank: int | None = None
     outside: float = 0.002
-    largest_rank: int = 1024
+    largest_rank: int | None = None
     rounds: int = 2
     seed: int = 0
 
     compresses = True
 
     def __post_init__(self):
-        if (self.rank is not None and self.rank < 1) or self.largest_rank < 1 or self.rounds < 1:
+        ranks = [rank for rank in (self.rank, self.largest_rank) if rank is not None]
+        if min([*ranks, self.rounds]) < 1:
             raise InputError(
                 f"expected a positive rank, largest_rank and rounds, got rank={self.rank}, "
                 f"largest_rank={self.largest_rank} and rounds={self.rounds}"
             )
         if not self.outside > 0:
             raise InputError(f"expected a positive share left outside, got {self.outside}")
+
+    def limit(self, num_rays: int) -> int:
+        """The most combinations of so many rays."""
+        open_limit = num_rays if num_rays <= FEW_RAYS else LARGEST_RANK
+        return min(num_rays, self.rank or self.largest_rank or open_limit)
 
     def compress(
         self,
@@ -80,7 +89,7 @@ class Projected(Cholesky):
             Q, (m, k) float64, and the variance outside of it, summed over rays, in units of σ².
         """
         generator = torch.Generator().manual_seed(self.seed)
-        most = min(size, self.largest_rank if self.rank is None else self.rank)
+        most = self.limit(size)
         basis = torch.zeros(size, 0, dtype=torch.float64, device=device)
 
         def probes(count: int) -> Tensor:
