@@ -104,17 +104,21 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The settings of a YAML file, every section present and checked.
+def read_yaml(path: str | Path, role: str) -> Any:
+    """What a YAML file holds; None where it is empty.
+
+    Args:
+        path: the file.
+        role: what it is, for messages, such as "settings file".
 
     Raises:
-        InputError: not readable, not YAML, an unknown section or key, or a wrong value.
+        InputError: not readable, larger than 1 MiB, or not YAML.
     """
-    path = regular_file(path, "settings file")
+    path = regular_file(path, role)
     if path.stat().st_size > MAX_YAML_BYTES:
-        raise InputError(f"{path.name} is larger than 1 MiB; a settings file is a short text.")
+        raise InputError(f"{path.name} is larger than 1 MiB; a {role} is a short text.")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=NumberLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=NumberLoader)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     # PyYAML lets through what its converters raise: bad dates, huge integers, deep nesting.
@@ -122,13 +126,22 @@ def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise InputError(f"{path.name} is not valid YAML{place}; write 'key: value'.") from None
+
+
+def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The settings of a YAML file, every section present and checked.
+
+    Raises:
+        InputError: not readable, not YAML, an unknown section or key, or a wrong value.
+    """
+    content, name = read_yaml(path, "settings file"), Path(path).name
     content = {} if content is None else content
     if not isinstance(content, Mapping):
-        raise InputError(f"{path.name} must hold sections such as 'dip:', got a single value.")
+        raise InputError(f"{name} must hold sections such as 'dip:', got a single value.")
     for section in content:
         if section not in SECTIONS:
             raise InputError(
-                f"unknown section {str(section)[:80]!r} in {path.name}; "
+                f"unknown section {str(section)[:80]!r} in {name}; "
                 f"{nearest(str(section), SECTIONS)}"
             )
     return {section: checked(section, content.get(section) or {}) for section in SECTIONS}
