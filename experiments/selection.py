@@ -2,7 +2,6 @@
 
     python experiments/selection.py --data DIR --views 20 --images 0 1 2
     python experiments/selection.py --rectangles --along 250 500 1000 2000
-    python experiments/selection.py --quick
 
 Every candidate is fitted twice: without 15 % of the rays, for the held-out score and the
 conditional evidence of `pdip select`, and on all rays, for the evidences and the comparison with
@@ -21,50 +20,56 @@ import pdip
 from pdip.candidates import grid, merged
 from pdip.kept import Along, Kept
 from pdip.report import draw_selection, picks_table, scores
+from pdip.result import mean_of
 from pdip.scan import rectangles
 from pdip.settings import Settings
 
+EVIDENCES = {
+    "profile_evidence": pdip.Profile(),
+    "network_weights_evidence": pdip.NetworkWeights(),
+}
 OVER = ["network.channels=8,32", "dip.tv_weight=null,0.1"]
-QUICK = {"network": {"scales": 2, "channels": 4}, "dip": {"max_steps": 30, "start": "fbp", "noise_std": 0.2},
-         "evidence": {"max_evaluations": 8}}  # fmt: skip
-QUICK_OVER = ["dip.tv_weight=null,0.1"]
+QUICK = {
+    "network": {"scales": 2, "channels": 4},
+    "dip": {"max_steps": 30, "start": "fbp", "noise_std": 0.2},
+    "evidence": {"max_evaluations": 8},
+}
+QUICK_EVIDENCES = {
+    "profile_evidence": pdip.Profile(),
+    "network_weights_evidence": pdip.NetworkWeights(),
+}
+OVER = ["network.channels=2,4"]
 
 
 def quick_scan(seed: int):
-    """A few rays through random rectangles on a tiny grid, and the truth."""
+    """A few rays through random rectangles on a tiny grid."""
     beam = pdip.ParallelBeam([30.0 * view for view in range(6)], 15)
     ray = pdip.ray_transform(beam, pdip.ImageGrid((10, 10)))
     generator = torch.Generator().manual_seed(seed)
-    truth = rectangles(ray.grid, generator).float()
+    truth = rectangles(ray.grid, generator)
     return pdip.simulate(truth, ray, noise_fraction=0.05, generator=generator), truth
 
 
 def against_truth(scan, truth, settings: Settings, checkpoints) -> dict:
     """The evidences of a fit of all rays, and how near it comes to the truth."""
     result = pdip.reconstruct(scan, settings, checkpoints=checkpoints)
-    evidences = {"profile_evidence": pdip.Profile(),
-                 "network_weights_evidence": pdip.NetworkWeights()}  # fmt: skip
-    row = {}
-    for name, objective in evidences.items():
-        values = [pdip.log_evidence(found.model, scan, objective=objective)
-                  for found in result.evidence]  # fmt: skip
-        row[name] = float(torch.stack(values).mean())
+    row = {
+        name: mean_of(float(pdip.log_evidence(e.model, scan, objective=o)) for e in result.evidence)
+        for name, o in EVIDENCES.items()
+    }
     found = scores(result, truth)
-    log_likelihood = found["log_likelihood_per_pixel"]
-    return row | {"psnr": found["psnr"], "log_likelihood": log_likelihood}
+    return row | {"psnr": found["psnr"], "log_likelihood": found["log_likelihood_per_pixel"]}
 
 
 def rows_of(name: str, scan, truth, candidates: dict[str, Settings], along: bool) -> list[dict]:
     """One row for each candidate on one scan."""
     kept = Along if along else Kept
-    found, rows = pdip.select(scan, candidates, kept=kept()), []
-    whole = kept()
+    found, whole, rows = pdip.select(scan, candidates, kept=kept()), kept(), []
     for score, settings in zip(found.scores, candidates.values(), strict=True):
-        row = {"scan": name, "candidate": score.name, "held_out_score": score.mean}
-        row["conditional_evidence"] = score.conditional_evidence
+        row = {"scan": name, "candidate": score.name, "seconds": score.seconds}
+        row["held_out_score"], row["conditional_evidence"] = score.mean, score.conditional_evidence
         row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
-        row |= against_truth(scan, truth, settings, whole.checkpoints(settings))
-        rows.append(row | {"seconds": score.seconds})
+        rows.append(row | against_truth(scan, truth, settings, whole.checkpoints(settings)))
     return rows
 
 
@@ -82,12 +87,12 @@ def main() -> None:
     parser.add_argument("--along", type=int, nargs="+", help="compare these stopping points")
     parser.add_argument("--out", type=Path, default=Path("runs/selection.jsonl"))
     given = parser.parse_args()
-    base = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}
-    base = merged(base, QUICK) if given.quick else base
-    over = given.over or (QUICK_OVER if given.quick else OVER)
+    base, over = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}, given.over
+    if given.quick:
+        base, over = merged(base, QUICK), QUICK_OVER
     if given.along:
         over = [f"dip.max_steps={','.join(map(str, sorted(given.along)))}"]
-    candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
+    candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over or OVER).items()}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for image in given.images[:1] if given.quick else given.images:
         for views in given.views:
@@ -95,7 +100,6 @@ def main() -> None:
             name = f"{'kmnist' if given.data else 'rectangles'} {image}, {len(scan.sinogram)} views"
             with given.out.open("a") as file:
                 for row in rows_of(name, scan, truth, candidates, bool(given.along)):
-                    print(json.dumps(row), flush=True)
                     file.write(json.dumps(row) + "\n")
     rows = [json.loads(line) for line in given.out.read_text().splitlines()]
     print(picks_table(rows))

@@ -99,6 +99,7 @@ def draw_selection(rows: Sequence[dict[str, Any]]) -> Figure:
         )  # fmt: skip
         axis.axvline(0, color="0.7", linewidth=0.8)
         axis.set_xlabel(f"mean loss, {label}")
+        axis.locator_params(axis="x", nbins=4)
     share_axis.set(yticks=list(places), yticklabels=names, xlim=(0, 1))
     share_axis.invert_yaxis()
     share_axis.set_xlabel("share of scans with the best picked")
