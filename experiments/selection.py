@@ -24,29 +24,20 @@ from pdip.result import mean_of
 from pdip.scan import rectangles
 from pdip.settings import Settings
 
-EVIDENCES = {
-    "profile_evidence": pdip.Profile(),
-    "network_weights_evidence": pdip.NetworkWeights(),
-}
+EVIDENCES = {"profile_evidence": pdip.Profile(), "network_weights_evidence": pdip.NetworkWeights()}
 OVER = ["network.channels=8,32", "dip.tv_weight=null,0.1"]
 QUICK = {
     "network": {"scales": 2, "channels": 4},
     "dip": {"max_steps": 30, "start": "fbp", "noise_std": 0.2},
     "evidence": {"max_evaluations": 8},
 }
-QUICK_EVIDENCES = {
-    "profile_evidence": pdip.Profile(),
-    "network_weights_evidence": pdip.NetworkWeights(),
-}
-OVER = ["network.channels=2,4"]
 
 
 def quick_scan(seed: int):
     """A few rays through random rectangles on a tiny grid."""
     beam = pdip.ParallelBeam([30.0 * view for view in range(6)], 15)
     ray = pdip.ray_transform(beam, pdip.ImageGrid((10, 10)))
-    generator = torch.Generator().manual_seed(seed)
-    truth = rectangles(ray.grid, generator)
+    truth = rectangles(ray.grid, generator := torch.Generator().manual_seed(seed)).float()
     return pdip.simulate(truth, ray, noise_fraction=0.05, generator=generator), truth
 
 
@@ -66,8 +57,8 @@ def rows_of(name: str, scan, truth, candidates: dict[str, Settings], along: bool
     kept = Along if along else Kept
     found, whole, rows = pdip.select(scan, candidates, kept=kept()), kept(), []
     for score, settings in zip(found.scores, candidates.values(), strict=True):
-        row = {"scan": name, "candidate": score.name, "seconds": score.seconds}
-        row["held_out_score"], row["conditional_evidence"] = score.mean, score.conditional_evidence
+        row = {"scan": name, "candidate": score.name, "held_out_score": score.mean}
+        row["conditional_evidence"] = score.conditional_evidence
         row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
         rows.append(row | against_truth(scan, truth, settings, whole.checkpoints(settings)))
     return rows
@@ -87,12 +78,13 @@ def main() -> None:
     parser.add_argument("--along", type=int, nargs="+", help="compare these stopping points")
     parser.add_argument("--out", type=Path, default=Path("runs/selection.jsonl"))
     given = parser.parse_args()
-    base, over = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}, given.over
+    base = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}
+    over = given.over or OVER
     if given.quick:
-        base, over = merged(base, QUICK), QUICK_OVER
+        base, over = merged(base, QUICK), ["network.channels=2,4"]
     if given.along:
         over = [f"dip.max_steps={','.join(map(str, sorted(given.along)))}"]
-    candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over or OVER).items()}
+    candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for image in given.images[:1] if given.quick else given.images:
         for views in given.views:
