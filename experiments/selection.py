@@ -3,10 +3,9 @@
     python experiments/selection.py --data DIR --views 20 --images 0 1 2
     python experiments/selection.py --rectangles --along 250 500 1000 2000
 
-Every candidate is fitted twice: without 15 % of the rays, for the held-out score and the
-conditional evidence of `pdip select`, and on all rays, for the evidences and the comparison with
-the truth. `--along` compares stopping points of one fit instead. Appends one JSON line for every
-scan and candidate to `--out` and draws the figure from that file.
+Every candidate is fitted without 15 % of the rays, as `pdip select` does, and on all rays, for the
+evidences and the truth. `--along` compares stopping points of one fit. Appends JSON lines to `--out`
+and draws the figure from that file.
 """
 
 import argparse
