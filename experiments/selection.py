@@ -4,8 +4,7 @@
     python experiments/selection.py --rectangles --along 250 500 1000 2000
 
 Every candidate is fitted without 15 % of the rays, as `pdip select` does, and on all rays, for the
-evidences and the truth. `--along` compares stopping points of one fit. Appends JSON lines to `--out`
-and draws the figure from that file.
+evidences and the truth; with `--along`, stopping points of one fit. JSON lines and figure: `--out`.
 """
 
 import argparse
