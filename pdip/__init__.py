@@ -37,6 +37,8 @@ from pdip.settings import Settings
 from pdip.stages import Observer
 from pdip.result import Result
 from pdip.pipeline import reconstruct
+from pdip.selection_result import Selection
+from pdip.selection import select
 
 __all__ = [
     "InputError",
@@ -85,4 +87,6 @@ __all__ = [
     "Observer",
     "Result",
     "reconstruct",
+    "Selection",
+    "select",
 ]

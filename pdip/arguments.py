@@ -15,7 +15,7 @@ def parsed(
 
     Args:
         arguments: the command line after the program's name.
-        commands: what ``reconstruct`` and ``roi`` run.
+        commands: what each command runs, by its name.
 
     Raises:
         InputError: an unknown option (the nearest one is named) or one without its value.
@@ -27,6 +27,9 @@ def parsed(
     options = {
         "reconstruct": add_reconstruct(parsers.add_parser(
             "reconstruct", allow_abbrev=False, help="one scan in, reconstruction and std out"
+        )),
+        "select": add_select(parsers.add_parser(
+            "select", allow_abbrev=False, help="which settings suit a scan, without ground truth"
         )),
         "roi": add_roi(parsers.add_parser(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
@@ -48,12 +51,39 @@ def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
         "--sinogram", metavar="FILE", required=True,
         help=".npy, .npz or HDF5: a scan (views, detectors) or a stack (slices, views, detectors)",
     )  # fmt: skip
-    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
     parser.add_argument(
         "--ground-truth", metavar="F",
         help="true image or volume, for scores only; found in a .npz or HDF5 scan",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="folder of the run [runs/<name of the scan>]")
+    return add_run(parser, "runs/<name of the scan>")
+
+
+def add_select(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of ``pdip select`` and return their names."""
+    parser.add_argument(
+        "--sinogram", metavar="FILE", required=True,
+        help=".npy, .npz or HDF5: a scan (views, detectors), or a stack and one of its --slices",
+    )  # fmt: skip
+    candidates = parser.add_mutually_exclusive_group()
+    candidates.add_argument(
+        "--candidates", metavar="F", help="YAML list of settings sections, each with a 'name'"
+    )
+    candidates.add_argument(
+        "--over", metavar="S.K=V,W", action="append",
+        help="a setting and its values, as network.channels=16,32; given again: every combination",
+    )  # fmt: skip
+    return add_run(parser, "runs/<name of the scan>-select")
+
+
+def add_run(parser: argparse.ArgumentParser, out: str) -> list[str]:
+    """Add what every command has that computes, and return all names.
+
+    Args:
+        parser: of the command.
+        out: where it writes when nothing is said.
+    """
+    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
+    parser.add_argument("--out", metavar="DIR", help=f"folder of the run [{out}]")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --out")
     again.add_argument("--overwrite", action="store_true", help="replace the run in --out")

@@ -1,4 +1,4 @@
-"""The commands ``pdip reconstruct`` and ``pdip roi``.
+"""The commands ``pdip reconstruct``, ``pdip select`` and ``pdip roi``.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or unusable input. Every failure is
 one sentence on stderr.
@@ -9,23 +9,31 @@ import contextlib
 import os
 import sys
 import traceback
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pdip.arguments import parsed
+from pdip.candidates import candidates_of
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.interruption import stoppable
+from pdip.kept import DirectoryKept
 from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.ranks import LostRank, rank, speaks, together
-from pdip.region import read_box, read_mask
+from pdip.region import read_box, read_mask, slice_directory
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
-from pdip.run_files import read_truth, slice_sentence, write_result, write_volumes
+from pdip.run_files import (
+    read_one,
+    read_truth,
+    slice_sentence,
+    write_result,
+    write_selection,
+    write_volumes,
+)
 from pdip.scan import (
     Scan,
     Stack,
@@ -35,13 +43,11 @@ from pdip.scan import (
     read_stack,
     read_true_slices,
 )
+from pdip.selection import select
 from pdip.settings import Settings
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
-from pdip.terminal import Terminal
-
-TRACEBACK = "PDIP_TRACEBACK"
-"""Environment variable: when set, a failure shows where in the code it happened."""
+from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
     try:
-        command = parsed(arguments, {"reconstruct": run_reconstruct, "roi": run_roi})
+        commands = {"reconstruct": run_reconstruct, "select": run_select, "roi": run_roi}
+        command = parsed(arguments, commands)
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
     except SystemExit as leaving:  # --help
@@ -121,10 +128,39 @@ def run_reconstruct(command: argparse.Namespace) -> int:
             f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
             "holds a single scan; leave it out."
         )
+    return watched(
+        directory, lambda terminal: run(command, settings, reading, directory, source, terminal)
+    )
+
+
+def run_select(command: argparse.Namespace) -> int:
+    """``pdip select``: read, check, compare settings on withheld rays."""
+    sections = settings_of(command)
+    reading = resolved_scan(sections.pop("scan"))
+    candidates = candidates_of(command, sections)
+    checked_device(sections["ray"].get("device", "cpu"))
+    name = f"{Path(command.sinogram).stem}-select"
+    directory = RunDirectory(command.out or Path("runs") / name)
+    seed = sections["dip"].get("seed", 0)
+    shared = {"scan": reading, "select": {"seed": seed}}
+
+    def run(terminal: Observer) -> None:
+        scan = read_one(command.sinogram, command.geometry, reading)
+        with begun(directory, scan, shared, command):
+            kept = DirectoryKept(directory, scan, shared, terminal.warned)
+            found = select(scan, candidates, seed=seed, observer=terminal, kept=kept)
+        write_selection(directory, found, candidates, terminal)
+        directory.finish()
+
+    return watched(directory, run)
+
+
+def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
+    """The exit code of a run that is shown on the terminal and may be interrupted."""
     terminal = Terminal() if rank() == 0 else Observer()
     try:
         with quiet_libraries():
-            run(command, settings, reading, directory, source, terminal)
+            run(terminal)
             return 0
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
@@ -205,30 +241,6 @@ def run_roi(command: argparse.Namespace) -> int:
     pixels = int(mask.sum())
     print(f"{mean:.6g} ± {std:.2g} 1/mm (mean over {pixels} pixel{'s' if pixels > 1 else ''})")
     return 0
-
-
-def slice_directory(directory: RunDirectory, number: int | None) -> RunDirectory:
-    """The folder that answers: the run's own, or that of the slice that was named."""
-    numbers = directory.slice_numbers()
-    if not numbers and number is None:
-        return directory
-    if number in numbers:
-        return directory.slice(number)
-    if not numbers:
-        raise InputError(f"{directory.path} holds no stack of slices; leave --slice out.")
-    listed = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
-    raise InputError(
-        f"{directory.path} holds a stack of slices ({listed}); name one of them with --slice N."
-    )
-
-
-@contextlib.contextmanager
-def quiet_libraries():
-    """Keep library warnings, which no user can act on, off the terminal."""
-    with warnings.catch_warnings():
-        if not os.environ.get(TRACEBACK):
-            warnings.simplefilter("ignore")
-        yield
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Regions of an image, from a mask file or a box in text."""
+"""Regions of an image, from a mask file or a box in text, and the slice that they are of."""
 
 import math
 import re
@@ -9,6 +9,7 @@ import torch
 from numpy.lib import format as npy_format
 
 from pdip.errors import InputError
+from pdip.run_directory import RunDirectory
 from pdip.scan.npy import read_npy, regular_file
 from pdip.typing import Mask
 
@@ -78,3 +79,18 @@ def read_box(text: str, shape: tuple[int, int]) -> Mask:
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[top:bottom, left:right] = True
     return mask
+
+
+def slice_directory(directory: RunDirectory, number: int | None) -> RunDirectory:
+    """The folder that answers: the run's own, or that of the slice that was named."""
+    numbers = directory.slice_numbers()
+    if not numbers and number is None:
+        return directory
+    if number in numbers:
+        return directory.slice(number)
+    if not numbers:
+        raise InputError(f"{directory.path} holds no stack of slices; leave --slice out.")
+    listed = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+    raise InputError(
+        f"{directory.path} holds a stack of slices ({listed}); name one of them with --slice N."
+    )

@@ -26,8 +26,16 @@ CHECKPOINTS = (
 SLICES = "slices"
 """Folder of the runs of a stack's slices, one folder each, named by its number."""
 
-FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, *CHECKPOINTS, SETTINGS, INPUT)
-"""All that a finished run leaves; else only :data:`UNFINISHED` and :data:`SLICES` are touched.
+CANDIDATES = "candidates"
+"""Folder of the settings that ``pdip select`` compares, one folder each."""
+
+SELECTION, WINNER, SCORE = "select.json", "winner.yaml", "score.safetensors"
+
+FILES = (
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, SELECTION, WINNER, SCORE, *CHECKPOINTS, SETTINGS, INPUT,
+)  # fmt: skip
+"""All that a finished run leaves; else only :data:`UNFINISHED` and the folders of its parts,
+:data:`SLICES` and :data:`CANDIDATES`, are touched.
 
 In the order in which they are removed: what says whose files these are goes last.
 """
@@ -96,7 +104,7 @@ class RunDirectory:
                 self._sweep()
             else:
                 self._remove(())  # states of a run that is not there any more
-            self.write_text(SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+            self.write_yaml(SETTINGS, settings)
             self.write_json(INPUT, {**found, MADE_WITH: parts})
         except OSError as error:
             raise InputError(
@@ -107,11 +115,12 @@ class RunDirectory:
         self.assumptions = rounding(parts)
 
     def _clear(self) -> None:
-        """Remove what a run leaves, that of its slices first."""
-        for number in self.slice_numbers():
-            self.slice(number)._clear()
-            _remove_empty(self.slice(number).path)
-        _remove_empty(self.path / SLICES)
+        """Remove what a run leaves, that of its parts first."""
+        for part in (*map(self.slice, self.slice_numbers()), *self._candidates()):
+            part._clear()
+            _remove_empty(part.path)
+        for folder in (SLICES, CANDIDATES):
+            _remove_empty(self.path / folder)
         self._remove(FILES)
 
     def slice(self, number: int) -> "RunDirectory":
@@ -123,6 +132,13 @@ class RunDirectory:
         names = (path.name for path in (self.path / SLICES).glob("[0-9]*") if path.is_dir())
         return sorted(int(name) for name in names if name.isdigit())
 
+    def candidate(self, name: str) -> "RunDirectory":
+        """The folder of one of the settings that are compared."""
+        return RunDirectory(self.path / CANDIDATES / name)
+
+    def _candidates(self) -> list["RunDirectory"]:
+        return [RunDirectory(path) for path in (self.path / CANDIDATES).glob("*") if path.is_dir()]
+
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end: ``summary.json`` is written last."""
@@ -130,12 +146,12 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""
-        if rank() > 0 or self.slice_numbers():
+        if rank() > 0 or self.slice_numbers() or self._candidates():
             return
         if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
             return
         self._remove((SETTINGS, INPUT))
-        for folder in (self.path / SLICES, self.path):
+        for folder in (self.path / SLICES, self.path / CANDIDATES, self.path):
             _remove_empty(folder)
 
     def finish(self) -> None:
@@ -209,6 +225,10 @@ class RunDirectory:
         """Strict JSON: numbers that are NaN or infinite become null."""
         text = json.dumps(strict(values), indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(name, text + "\n")
+
+    def write_yaml(self, name: str, values) -> None:
+        """Plain data as YAML, in its order."""
+        self.write_text(name, yaml.safe_dump(values, sort_keys=False))
 
     def write_text(self, name: str, text: str) -> None:
         """UTF-8 text."""

@@ -1,4 +1,4 @@
-"""The files of a finished run: arrays, figure and summary of one scan or of a stack of slices."""
+"""The files of a finished run: of one scan, of a stack of slices, or of compared settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,18 @@ from pdip.errors import InputError
 from pdip.ranks import by_first
 from pdip.report import draw_overview, draw_volume, summary, volume_summary
 from pdip.result import Result
-from pdip.run_directory import ARRAYS, OVERVIEW, POSTERIOR, SUMMARY, RunDirectory
-from pdip.scan import Scan
+from pdip.run_directory import (
+    ARRAYS,
+    OVERVIEW,
+    POSTERIOR,
+    SELECTION,
+    SUMMARY,
+    WINNER,
+    RunDirectory,
+)
+from pdip.scan import Scan, holds_stack, read_scan, read_stack
+from pdip.selection_result import Selection
+from pdip.settings import STAGES, Settings, plain
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.typing import Image
@@ -37,6 +47,46 @@ def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset:
     if Path(source["sinogram"]).suffix.lower() == ".npy":
         return None
     return read(source["sinogram"], place, dataset)
+
+
+def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Scan:
+    """A scan, or the one slice of a stack that was named.
+
+    Raises:
+        InputError: the file cannot be used, or it holds a stack and not one slice was named.
+    """
+    if not holds_stack(path, reading["dataset"]):
+        return read_scan(path, geometry, **{k: v for k, v in reading.items() if k != "slices"})
+    stack = read_stack(path, geometry, **reading)
+    if len(stack.numbers) != 1:
+        raise InputError(
+            f"{path} holds a stack, and settings are compared on one slice; name it, for example "
+            f"--slices {stack.numbers[len(stack.numbers) // 2]}."
+        )
+    return stack.scan(stack.numbers[0])
+
+
+@by_first
+def write_selection(
+    directory: RunDirectory,
+    selection: Selection,
+    candidates: Mapping[str, Settings],
+    terminal: Observer,
+) -> None:
+    """Print the table, and write it and the winner's settings; ``select.json`` last."""
+    winner = candidates[selection.winner.name]
+    given = {section: plain(getattr(winner, section)) for section in STAGES}
+    directory.write_yaml(WINNER, {section: keys for section, keys in given.items() if keys})
+    record = selection.record()
+    for entry, settings in zip(record["candidates"], candidates.values(), strict=True):
+        entry["settings"] = settings.resolved()
+    directory.write_json(SELECTION, record)
+    print(selection.table())
+    terminal.finished("winner", selection.sentence)
+    terminal.finished(
+        "written",
+        f"{directory.path / SELECTION} and its settings, --config {directory.path / WINNER}",
+    )
 
 
 def write_result(

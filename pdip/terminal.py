@@ -1,11 +1,16 @@
 """What a run prints: results on stdout, one line per stage; progress with time left on stderr."""
 
+import contextlib
+import os
 import sys
+import warnings
 
 from tqdm import tqdm
 
 from pdip.stages import Observer
 
+TRACEBACK = "PDIP_TRACEBACK"
+"""Environment variable: when set, a failure shows where in the code it happened."""
 SECONDS_BETWEEN_LINES = 10.0
 """Least time between progress lines where stderr is a file and not a terminal."""
 
@@ -64,3 +69,12 @@ class Terminal(Observer):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+@contextlib.contextmanager
+def quiet_libraries():
+    """Keep library warnings, which no user can act on, off the terminal."""
+    with warnings.catch_warnings():
+        if not os.environ.get(TRACEBACK):
+            warnings.simplefilter("ignore")
+        yield

@@ -14,8 +14,9 @@ LEVELS = (
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
     ("stages", "settings", "device", "interruption", "region", "result", "run_identity",
-     "tensor_file", "run_directory", "checkpoints", "plan", "pipeline", "stack_run"),
-    ("config", "arguments", "terminal", "run_files", "cli", "experiment"),
+     "tensor_file", "run_directory", "checkpoints", "plan", "pipeline", "stack_run",
+     "selection_result", "kept", "selection"),
+    ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

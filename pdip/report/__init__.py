@@ -6,6 +6,7 @@ from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_scores
 from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
+from pdip.report.selection import draw_selection, picks_table
 from pdip.report.simulation_figures import draw_expected_coverage, draw_repeated_noise
 from pdip.report.summary import scores, summary
 from pdip.report.volume import draw_volume, volume_summary
@@ -18,9 +19,11 @@ __all__ = [
     "draw_held_out",
     "draw_overview",
     "draw_repeated_noise",
+    "draw_selection",
     "draw_volume",
     "edge_scores",
     "held_out_scores",
+    "picks_table",
     "scores",
     "stored_map",
     "summary",

@@ -1,0 +1,71 @@
+"""Do scores without ground truth pick the settings that are best against it? KMNIST, rectangles.
+
+    python experiments/selection.py --images FILE --views 20 --count 3
+    python experiments/selection.py --along 250 500 1000 2000
+
+Every candidate is fitted without 15 % of the rays, as `pdip select` does, and on all rays, for the
+evidences and the truth; with `--along`, stopping points of one fit.
+"""
+
+import pdip
+from pdip.candidates import grid, merged
+from pdip.experiment import QUICK, Rows, experiment_parser, parsed, save_figure
+from pdip.kept import Along, Kept
+from pdip.report import draw_selection, picks_table, scores
+from pdip.result import mean_of
+from pdip.settings import Settings
+
+EVIDENCES = {"profile_evidence": pdip.Profile(), "network_weights_evidence": pdip.NetworkWeights()}
+OVER = ["network.channels=8,32", "dip.tv_weight=null,0.1"]
+
+
+def against_truth(scan, truth, settings: Settings, checkpoints) -> dict:
+    """The evidences of a fit of all rays, and how near it comes to the truth."""
+    result = pdip.reconstruct(scan, settings, checkpoints=checkpoints)
+    row = {
+        name: mean_of(float(pdip.log_evidence(e.model, scan, objective=o)) for e in result.evidence)
+        for name, o in EVIDENCES.items()
+    }
+    found = scores(result, truth)
+    return row | {"psnr": found["psnr"], "log_likelihood": found["log_likelihood_per_pixel"]}
+
+
+def rows_of(name: str, scan, truth, candidates: dict[str, Settings], along: bool) -> list[dict]:
+    """One row for each candidate on one scan."""
+    kept = Along if along else Kept
+    found, whole, rows = pdip.select(scan, candidates, kept=kept()), kept(), []
+    for score, settings in zip(found.scores, candidates.values(), strict=True):
+        row = {"scan": name, "candidate": score.name, "held_out_score": score.mean}
+        row["conditional_evidence"] = score.conditional_evidence
+        row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
+        rows.append(row | against_truth(scan, truth, settings, whole.checkpoints(settings)))
+    return rows
+
+
+def main() -> None:
+    parser = experiment_parser(__doc__, "selection.jsonl", views=(20,), count=3)
+    parser.add_argument("--max-steps", type=int, default=4000)
+    parser.add_argument("--restarts", type=int, default=1)
+    parser.add_argument("--over", action="append", help="a setting and its values, as pdip select")
+    parser.add_argument("--along", type=int, nargs="+", help="compare these stopping points")
+    given = parsed(parser)
+    base = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}
+    over = given.over or OVER
+    if given.quick:
+        base, over = merged(base, QUICK), ["network.channels=2,4"]
+    if given.along:
+        over = [f"dip.max_steps={','.join(map(str, sorted(given.along)))}"]
+    candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
+    kept = Rows(given.out)
+    for case in given.cases:
+        name = f"{case.images.name} {case.number}, {case.views} views, noise {case.noise:g}"
+        if kept.find({"scan": name}) is None:
+            scan, truth, _ = case.measure()
+            for row in rows_of(name, scan, truth, candidates, bool(given.along)):
+                kept.append(row)
+    print(picks_table(list(kept)))
+    save_figure(draw_selection(list(kept)), given.out)
+
+
+if __name__ == "__main__":
+    main()

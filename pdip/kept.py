@@ -1,0 +1,185 @@
+"""Where the scores and fits of compared settings are kept: in memory or in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+
+from torch import Tensor
+
+from pdip.checkpoints import Checkpoints, DirectoryCheckpoints
+from pdip.dip import DIPFit
+from pdip.errors import InputError
+from pdip.keeper import Keeper
+from pdip.run_directory import SCORE, RunDirectory
+from pdip.run_identity import ANYWHERE
+from pdip.scan import Scan
+from pdip.selection_result import Score
+from pdip.settings import Settings
+from pdip.stages import StageCost
+
+FIT_SECTIONS = ("ray", "network", "dip")
+"""What a fit depends on: candidates that agree in these sections share one."""
+
+
+def identity(settings: Settings, sections: Sequence[str] | None = None) -> str:
+    """A text that is the same for settings of the same result, in these sections or in all."""
+    resolved = settings.resolved()
+    for section, key in ANYWHERE:
+        resolved[section].pop(key)
+    return json.dumps({name: resolved[name] for name in sections or resolved}, sort_keys=True)
+
+
+class Kept:
+    """Where scores and fits of candidates are kept; this one in memory. Subclasses elsewhere."""
+
+    def __init__(self) -> None:
+        self._scores: dict[str, Score] = {}
+
+    def checkpoints(self, settings: Settings) -> Checkpoints:
+        """Where the stages of a candidate are kept."""
+        return FitInMemory()
+
+    def recall(self, settings: Settings) -> Score | None:
+        """The score of a candidate that is done."""
+        return self._scores.get(identity(settings))
+
+    def keep(self, settings: Settings, score: Score) -> None:
+        """Keep the score of a candidate that is done."""
+        self._scores[identity(settings)] = score
+
+    def forget(self, settings: Settings) -> None:
+        """Take back :meth:`checkpoints` of settings that turned out to be unusable."""
+
+
+class DirectoryKept(Kept):
+    """In a run's folder, one folder inside it for each candidate, named by its settings.
+
+    Args:
+        directory: the run's, begun.
+        scan: the scan, all rays.
+        shared: settings that are none of a stage, written into every candidate's folder.
+        warn: called with a sentence where a file is damaged or cannot be written.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, scan: Scan, shared: Mapping, warn: Callable[[str], None]
+    ) -> None:
+        super().__init__()
+        self.directory = directory
+        self.scan = scan
+        self.shared = dict(shared)
+        self.warn = warn
+
+    def checkpoints(self, settings: Settings) -> DirectoryCheckpoints:
+        folder = self._folder(settings)
+        folder.begin(self.scan, self.shared | settings.resolved(), resume=True)
+        return DirectoryCheckpoints(folder, self.warn)
+
+    def recall(self, settings: Settings) -> Score | None:
+        folder = DirectoryCheckpoints(self._folder(settings), self.warn)
+        found = folder.recall(SCORE, "the candidate is computed from what else is kept")
+        if found is None:
+            return None
+        tensors, record = found
+        record["assumptions"] = tuple(record["assumptions"])
+        return Score(**tensors, **record)
+
+    def keep(self, settings: Settings, score: Score) -> None:
+        record = {f.name: getattr(score, f.name) for f in fields(score) if f.name != "held_out"}
+        folder = DirectoryCheckpoints(self._folder(settings), self.warn)
+        folder.keep(SCORE, {"held_out": score.held_out}, record)
+        folder.directory.finish()
+
+    def forget(self, settings: Settings) -> None:
+        self._folder(settings).forget()
+
+    def _folder(self, settings: Settings) -> RunDirectory:
+        digest = hashlib.sha256(identity(settings).encode()).hexdigest()
+        return self.directory.candidate(digest[:12])
+
+
+class Along(Kept):
+    """In memory, for candidates that differ in ``dip.max_steps`` only, given in rising order.
+
+    The fit of each goes on where that of the one before it ended, so that a row of stopping points
+    costs one fit: the evidence every so many steps. The result of each is, bit for bit, that of a
+    fit of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keeper = MemoryKeeper()
+        self._steps, self._others = 0, ""
+
+    def checkpoints(self, settings: Settings) -> Checkpoints:
+        steps = settings.resolved()["dip"]["max_steps"]
+        others = identity(replace(settings, dip={**settings.dip, "max_steps": 1}))
+        if steps <= self._steps or self._others not in ("", others):
+            raise InputError(
+                "expected candidates that differ in dip.max_steps only, in rising order, got "
+                f"{steps} steps after {self._steps} or other settings; compare them without Along"
+            )
+        self._steps, self._others = steps, others
+        return FitInMemory(self._keeper)
+
+
+class MemoryKeeper(Keeper):
+    """Keeps the last state of every place in memory."""
+
+    def __init__(self, pages: dict[str, dict[str, Tensor]] | None = None, name: str = "") -> None:
+        self._pages = {} if pages is None else pages
+        self._name = name
+
+    def within(self, name: str) -> Keeper:
+        return MemoryKeeper(self._pages, f"{self._name}/{name}")
+
+    def keep(self, state: Mapping[str, Tensor]) -> None:
+        self._pages[self._name] = {key: value.clone().cpu() for key, value in state.items()}
+
+    def recall(self) -> dict[str, Tensor] | None:
+        kept = self._pages.get(self._name)
+        return None if kept is None else {key: value.clone() for key, value in kept.items()}
+
+
+class FitInMemory(Checkpoints):
+    """Keeps finished fits in memory.
+
+    Args:
+        keeper: where the unfinished fit keeps how far it is; None for nowhere.
+    """
+
+    def __init__(self, keeper: Keeper | None = None) -> None:
+        self._keeper = keeper or Keeper()
+        self._fits: dict[str, tuple[DIPFit, StageCost]] = {}
+
+    def keeper(self, stage: str) -> Keeper:
+        return self._keeper.within(stage) if stage == "fit" else Keeper()
+
+    def save_fit(self, name: str, fit: DIPFit, cost: StageCost) -> None:
+        self._fits[name] = fit, cost
+
+    def load_fit(self, name: str, ray) -> tuple[DIPFit, StageCost] | None:
+        return self._fits.get(name)
+
+
+class Borrowing(Checkpoints):
+    """A candidate's checkpoints that take a finished fit from another candidate's.
+
+    Args:
+        own: of the candidate.
+        lender: of one whose fit has the same settings.
+    """
+
+    def __init__(self, own: Checkpoints, lender: Checkpoints) -> None:
+        self.own, self.lender = own, lender
+        self.assumptions = own.assumptions
+        self.keeper = own.keeper
+        self.save_fit = own.save_fit
+        self.save_evidence = own.save_evidence
+        self.load_evidence = own.load_evidence
+
+    def load_fit(self, name: str, ray) -> tuple[DIPFit, StageCost] | None:
+        return self.own.load_fit(name, ray) or self.lender.load_fit(name, ray)

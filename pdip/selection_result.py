@@ -1,0 +1,201 @@
+"""What a comparison of settings found: scores, the winner, and whether the difference is real."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STANDARD_ERRORS = 2
+"""A margin below so many of its standard errors decides nothing."""
+HEADINGS = (
+    "candidate", "held-out", "margin", "conditional", "evidence", "fit", "seconds",
+)  # fmt: skip
+LEGEND = (
+    "nats a ray, higher is better; margin: to the winner, ± its standard error over views; "
+    "evidence compares only candidates of one fit"
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one candidate foretold of the withheld rays.
+
+    Attributes:
+        name: of the candidate.
+        held_out: log predictive density of every withheld ray, nats, (h,) float64; none where
+            there is no result.
+        conditional_evidence: ``log p(y_h | y_f)`` of the linear model over h, nats a ray.
+        log_evidence: ``log p(y_f)`` of the linear model over the number of fitted rays.
+        seconds: of all stages, that of a shared fit included.
+        stop_reason: why the fit ended.
+        assumptions: what was assumed for the user.
+        failure: why there is no result; None where there is one.
+    """
+
+    name: str
+    held_out: Tensor
+    conditional_evidence: float = math.nan
+    log_evidence: float = math.nan
+    seconds: float = math.nan
+    stop_reason: str = ""
+    assumptions: tuple[str, ...] = ()
+    failure: str | None = None
+
+    @property
+    def mean(self) -> float:
+        """The held-out score, nats a ray; -inf without a result."""
+        return -math.inf if self.failure is not None else float(self.held_out.mean())
+
+    @property
+    def sentence(self) -> str:
+        """The candidate's result in one sentence."""
+        if self.failure is not None:
+            return f"no result: {self.failure}"
+        return (
+            f"held-out score {self.mean:.3f} nats a ray over {len(self.held_out)} withheld rays, "
+            f"{self.seconds:.1f} s; {self.stop_reason}"
+        )
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How much better the winner is.
+
+    Attributes:
+        mean: difference of the held-out scores, nats a ray, not negative.
+        standard_error: of that mean, views taken as independent.
+    """
+
+    mean: float
+    standard_error: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is at least two of its standard errors."""
+        return self.mean >= STANDARD_ERRORS * self.standard_error and self.mean > 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Candidates compared on the same withheld rays.
+
+    The winner is the largest of several noisy numbers, so its own score is a little too good;
+    margins within their error are named as such.
+
+    Attributes:
+        scores: in the order in which the candidates were given; at least one with a result.
+        fits: number of the fit behind each; equal numbers share one.
+        views: the view of every withheld ray, (h,).
+    """
+
+    scores: tuple[Score, ...]
+    fits: tuple[int, ...]
+    views: Tensor
+
+    @property
+    def winner(self) -> Score:
+        """The candidate of the largest held-out score."""
+        return max(self.scores, key=lambda score: score.mean)
+
+    def margin(self, score: Score) -> Margin:
+        """By how much the winner beats a candidate that has a result.
+
+        Neighbouring rays err together, so whole views are what is repeated: with ``D_v`` the sum
+        over the n_v rays of view v of the difference d, ``d̄ = Σ D_v / n`` and ``se² =
+        V/(V-1) Σ_v (D_v - n_v d̄)² / n²`` (the linearised variance of a ratio; Cochran 1977, §6).
+        """
+        difference = self.winner.held_out - score.held_out
+        views, place = self.views.unique(return_inverse=True)
+        count, mean = len(views), float(difference.mean())
+        if count < 2:
+            return Margin(mean, math.inf if mean else 0.0)
+        rest = torch.zeros(count, dtype=torch.float64).index_add(0, place, difference - mean)
+        variance = float(rest.square().sum()) * count / (count - 1) / len(difference) ** 2
+        return Margin(mean, math.sqrt(variance))
+
+    @property
+    def undecided(self) -> tuple[Score, ...]:
+        """The candidates that the winner does not beat by two standard errors."""
+        others = (s for s in self.scores if s.failure is None and s is not self.winner)
+        return tuple(score for score in others if not self.margin(score).decides)
+
+    @property
+    def sentence(self) -> str:
+        """The winner and the margin, or that the difference is within its error."""
+        others = [s for s in self.scores if s.failure is None and s is not self.winner]
+        if not others:
+            return f"{self.winner.name} is the only candidate with a result."
+        second = max(self.undecided or others, key=lambda score: score.mean)
+        margin = f"by {self.margin(second)} nats a ray over {second.name}"
+        if not self.undecided:
+            return f"{self.winner.name} foretells the withheld rays best, {margin}."
+        equals = (self.winner, *self.undecided)
+        fastest = min(equals, key=lambda score: score.seconds)
+        return (
+            f"undecided: {self.winner.name} leads {margin}, but that is within {STANDARD_ERRORS} "
+            f"standard errors; the withheld rays do not tell {', '.join(s.name for s in equals)} "
+            f"apart, and {fastest.name} is the fastest of them."
+        )
+
+    def table(self) -> str:
+        """One line a candidate, the best first, and what the columns mean."""
+        ranked = sorted(
+            zip(self.scores, self.fits, strict=True), key=lambda pair: pair[0].mean, reverse=True
+        )
+        rows = [HEADINGS, *(self._row(score, fit) for score, fit in ranked)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+        lines = []
+        for name, *numbers in rows:
+            cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+            lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+        failed = [f"{s.name}: {s.sentence}" for s in self.scores if s.failure is not None]
+        return "\n".join([*lines, *failed, LEGEND])
+
+    def _row(self, score: Score, fit: int) -> tuple[str, ...]:
+        if score.failure is not None:
+            return (score.name, "–", "no result", "–", "–", str(fit), "–")
+        margin = "winner" if score is self.winner else str(self.margin(score))
+        numbers = (score.conditional_evidence, score.log_evidence)
+        return (
+            score.name, f"{score.mean:.3f}", margin, *(f"{n:.3f}" for n in numbers), str(fit),
+            f"{score.seconds:.1f}",
+        )  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """Everything ``select.json`` holds."""
+        return {
+            "winner": self.winner.name,
+            "sentence": self.sentence,
+            "undecided": [score.name for score in self.undecided],
+            "withheld_rays": len(self.views),
+            "views": len(self.views.unique()),
+            "candidates": [
+                {
+                    "name": score.name,
+                    "held_out_score": score.mean,
+                    **self._margin_record(score),
+                    "conditional_evidence_per_ray": score.conditional_evidence,
+                    "log_evidence_per_fitted_ray": score.log_evidence,
+                    "fit": fit,
+                    "seconds": score.seconds,
+                    "stop_reason": score.stop_reason,
+                    "assumptions": list(score.assumptions),
+                    "failure": score.failure,
+                }
+                for score, fit in zip(self.scores, self.fits, strict=True)
+            ],
+        }
+
+    def _margin_record(self, score: Score) -> dict[str, float | None]:
+        margin = None if score.failure is not None else self.margin(score)
+        return {
+            "margin": None if margin is None else margin.mean,
+            "margin_standard_error": None if margin is None else margin.standard_error,
+        }
