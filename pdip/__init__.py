@@ -37,6 +37,7 @@ from pdip.settings import Settings
 from pdip.stages import Observer
 from pdip.result import Result
 from pdip.pipeline import reconstruct
+from pdip.calibration_check import CalibrationCheck, check_calibration
 
 __all__ = [
     "InputError",
@@ -85,4 +86,6 @@ __all__ = [
     "Observer",
     "Result",
     "reconstruct",
+    "CalibrationCheck",
+    "check_calibration",
 ]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pdip.arguments import parsed
+from pdip.calibration_check import check_calibration
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
@@ -25,7 +26,13 @@ from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
-from pdip.run_files import read_truth, slice_sentence, write_result, write_volumes
+from pdip.run_files import (
+    read_truth,
+    slice_sentence,
+    write_check,
+    write_result,
+    write_volumes,
+)
 from pdip.scan import (
     Scan,
     Stack,
@@ -115,6 +122,11 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
     run = run_scan
     if holds_stack(command.sinogram, reading["dataset"]):
+        if command.check_calibration:
+            raise InputError(
+                f"--check-calibration checks a single scan, but {command.sinogram} holds a stack; "
+                "save one slice (views, detectors) as a scan of its own and check that."
+            )
         run = run_stack
     elif reading.pop("slices") is not None:
         raise InputError(
@@ -138,13 +150,18 @@ def run_reconstruct(command: argparse.Namespace) -> int:
 
 
 def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
-    """Reconstruct a single scan."""
+    """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
     truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
         write_result(directory, result, scan, truth, source, terminal)
+        if command.check_calibration:
+            check = check_calibration(
+                scan, settings, result=result, observer=terminal, checkpoints=checkpoints
+            )
+            write_check(directory, check, terminal)
     directory.finish()
 
 

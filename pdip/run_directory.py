@@ -20,13 +20,18 @@ from pdip.tensor_file import packed, strict, unpacked
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
 SETTINGS, INPUT = "settings.yaml", "input.json"
+CALIBRATION, RECALIBRATED = "calibration.png", "std_recalibrated.npy"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
+    "check_fit.safetensors", "check_fit_without_held_out.safetensors",
+    "check_evidence.safetensors",
 )  # fmt: skip
 SLICES = "slices"
 """Folder of the runs of a stack's slices, one folder each, named by its number."""
 
-FILES = (*ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, *CHECKPOINTS, SETTINGS, INPUT)
+FILES = (
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, *CHECKPOINTS, SETTINGS, INPUT,
+)  # fmt: skip
 """All that a finished run leaves; else only :data:`UNFINISHED` and :data:`SLICES` are touched.
 
 In the order in which they are removed: what says whose files these are goes last.

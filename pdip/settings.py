@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from pdip.calibration.recalibration import NOISE
+from pdip.check_design import REGIONS, WITHHELD, CheckDesign
 from pdip.dip import UNet, fit_dip
 from pdip.dip.start import STARTS
 from pdip.dip.stopping import STOPPING_RULES
@@ -38,6 +40,7 @@ STAGES: dict[str, Callable] = {
     "linearise": linearise,
     "evidence": optimise_evidence,
     "posterior": Posterior,
+    "calibration": CheckDesign,
 }
 """Section -> the stage whose keywords it sets, in the order of the pipeline."""
 
@@ -69,6 +72,9 @@ WORDS: dict[tuple[str, str], Iterable[str]] = {
     ("dip", "stop"): STOPPING_RULES,
     ("dip", "start"): STARTS,
     ("linearise", "activation"): ACTIVATIONS,
+    ("calibration", "withhold"): WITHHELD,
+    ("calibration", "noise"): NOISE,
+    ("calibration", "regions"): REGIONS,
 }
 """Keys that take one of a few words."""
 
@@ -85,6 +91,7 @@ class Settings:
         linearise: of :func:`pdip.linearise`.
         evidence: of :func:`pdip.optimise_evidence`; objective, hyperprior and solver by name.
         posterior: of :class:`pdip.Posterior`.
+        calibration: of :class:`CheckDesign`, where :func:`pdip.check_calibration` is asked for.
 
     Raises:
         InputError: an unknown key (the nearest one is named), or a value of the wrong kind.
@@ -101,6 +108,7 @@ class Settings:
     linearise: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     posterior: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for section in STAGES:

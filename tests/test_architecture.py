@@ -13,8 +13,9 @@ LEVELS = (
     ("dip", "linearised"),
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
-    ("stages", "settings", "device", "interruption", "region", "result", "run_identity",
-     "tensor_file", "run_directory", "checkpoints", "plan", "pipeline", "stack_run"),
+    ("check_design", "stages", "settings", "device", "interruption", "region", "result",
+     "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
+     "calibration_check", "stack_run"),
     ("config", "arguments", "terminal", "run_files", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
