@@ -15,7 +15,7 @@ LEVELS = (
     ("report",),
     ("check_design", "stages", "settings", "device", "interruption", "region", "result",
      "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
-     "calibration_check", "stack_run"),
+     "in_sample", "calibration_check", "stack_run"),
     ("config", "arguments", "terminal", "run_files", "cli"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

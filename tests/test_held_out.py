@@ -16,7 +16,7 @@ from pdip.calibration.view_bands import band, mean_bands
 from pdip.calibration.whiteness import whiteness
 from pdip.errors import InputError
 
-VIEWS, DETECTORS, SCANS = 5, 11, 40
+SCANS = 240
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,12 @@ def test_negative_log_density_is_that_of_the_normal_distribution():
 def test_a_band_over_views_holds_the_truth_where_one_over_rays_would_not():
     generator, inside, inside_rays = torch.Generator().manual_seed(0), 0, 0
     view = torch.arange(12 * 40) // 40
-    for _ in range(200):
+    for _ in range(100):
         values = torch.randn(12, 1, generator=generator).expand(12, 40).reshape(-1).double()
         (found,) = mean_bands(values[None], view)
         inside += found.low < 0 < found.high
         inside_rays += abs(float(values.mean())) < 1.96 * float(values.std()) / math.sqrt(480)
-    assert inside >= 180 and inside_rays < 100
+    assert inside >= 88 and inside_rays < 50
 
 
 def test_a_single_view_has_no_band():

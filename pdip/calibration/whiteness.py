@@ -76,7 +76,9 @@ def whiteness(
     return found
 
 
-def autocorrelation(residuals: Residuals, used: Mask, axis: int, lags: int) -> tuple[Tensor, Tensor]:
+def autocorrelation(
+    residuals: Residuals, used: Mask, axis: int, lags: int
+) -> tuple[Tensor, Tensor]:
     """``ρ_l = Σ r_i r_{i+l} / n_l`` over the mean square, for lags 1 to ``lags``.
 
     Args:
