@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from pdip.calibration.recalibration import NOISE
 from pdip.errors import InputError
 from pdip.scan import Scan
 from pdip.typing import Mask
@@ -46,6 +47,13 @@ class CheckDesign:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        words = {"withhold": WITHHELD, "noise": NOISE, "regions": REGIONS}
+        for key, known in words.items():
+            if getattr(self, key) not in known:
+                raise InputError(
+                    f"calibration.{key} must be one of {', '.join(known)}, got "
+                    f"{getattr(self, key)!r}."
+                )
         if not 0 < self.share <= 0.5:
             raise InputError(
                 f"calibration.share must lie above 0 and not above 0.5, got {self.share}."

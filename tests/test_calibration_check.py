@@ -156,7 +156,7 @@ def test_a_stack_is_refused_before_anything_is_computed(files, tmp_path, capsys)
 
 
 def test_regions_split_the_image_at_its_threshold_and_the_std_at_its_median():
-    image = torch.tensor([[0.0, 0.1], [0.9, 1.0]])
+    image = torch.tensor([[0.0, 0.0], [0.9, 1.0]])
     assert region_numbers("object", image, image).tolist() == [[0, 0], [1, 1]]
     std = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
     assert region_numbers("std", image, std).tolist() == [[1, 0], [1, 0]]

@@ -10,9 +10,9 @@ from scipy.stats import norm
 
 from pdip.calibration.conformal import conformal, pixel_bounds
 from pdip.calibration.held_out import WithheldRays, held_out_scores
-from pdip.calibration.recalibration import fitted_scales, scale_map
+from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
 from pdip.calibration.verdict import is_right, pattern, verdict
-from pdip.calibration.view_bands import band, mean_bands
+from pdip.calibration.view_bands import ViewBand, band, mean_bands
 from pdip.calibration.whiteness import whiteness
 from pdip.errors import InputError
 
@@ -205,16 +205,26 @@ def test_the_band_is_that_of_the_simulated_residuals():
 
 
 @pytest.mark.parametrize(
-    ("scale", "words", "right"),
-    [(1.0, "about right", True), (2.0, "too narrow by a factor of about 2", False),
-     (0.5, "too wide by a factor of about 2", False)],
+    ("scale", "low", "high", "words"),
+    [(1.1, 0.9, 1.3, "about right"), (1.2, 1.1, 1.3, "about right"), (0.7, 0.4, 1.1, "about right"),
+     (2.0, 1.7, 2.4, "too narrow by a factor of about 2.0 (1.7 to 2.4)"),
+     (0.5, 0.4, 0.6, "too wide by a factor of about 2.0"),
+     (4.0, 1.5, 19.0, "too narrow, but the withheld rays cannot tell by how much"),
+     (1.5, 0.3, 9.0, "cannot tell whether"), (0.05, 0.05, 0.06, "too wide, but")],
 )  # fmt: skip
-def test_the_verdict_says_which_way_the_error_bars_err(scale, words, right):
-    data = rays(scale)
-    found = fitted_scales(data)
-    sentence = verdict(held_out_scores(data), found)
+def test_the_verdict_says_which_way_the_error_bars_err(scale, low, high, words):
+    one = ViewBand(1.0, 1.0, 1.0, 0.0)
+    found = Scales((ViewBand(scale, low, high, 0.1),), one)
+    sentence = verdict(held_out_scores(rays()), found)
     assert words in sentence and sentence.startswith("of 1 200 withheld measurements ")
-    assert is_right(found) is right
+    assert is_right(found) is (words == "about right")
+    assert ("std_recalibrated.npy" in sentence) is ("factor of about" in words)
+
+
+def test_noise_that_hid_a_misfit_is_named():
+    found = Scales((ViewBand(2.2, 1.9, 2.5, 0.1),), ViewBand(0.75, 0.7, 0.8, 0.02))
+    sentence = verdict(held_out_scores(rays()), found)
+    assert "less noise than assumed (0.75 of its std)" in sentence
 
 
 def test_rays_that_cannot_be_scored_are_refused():

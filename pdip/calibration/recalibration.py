@@ -84,9 +84,10 @@ def fitted_scales(
     likelihood = _Likelihood(
         parts, rays.noise_variance, rays.residual.square(), noise == "free"
     ).in_units_of_data()
-    often = resampled_views(rays.view, resamples=RESAMPLES, seed=seed)
-    own = likelihood.best(torch.ones_like(often[:1]), often.new_zeros(1, likelihood.num_factors))
-    drawn = torch.cat([likelihood.best(chunk, own) for chunk in often.split(CHUNK)])
+    often, number = resampled_views(rays.view, resamples=RESAMPLES, seed=seed)
+    start = often.new_zeros(1, likelihood.num_factors)
+    own = likelihood.best(torch.ones_like(rays.residual)[None], start)
+    drawn = torch.cat([likelihood.best(chunk[:, number], own) for chunk in often.split(CHUNK)])
     spread = likelihood.own_spread(own)
     bands = [
         _widened(band(float(best), column, rays.num_views), float(own_std))

@@ -33,12 +33,18 @@ def verdict(held_out: HeldOut, scales: Scales) -> str:
 
 def _judgement(scales: Scales) -> str:
     (scale,) = scales.scales
+    between = f"({scale.low:.2g} to {scale.high:.2g})"
+    if not is_determined(scale) and (scale.low > 1 or scale.high < 1):
+        way = "narrow" if scale.low > 1 else "wide"
+        return (
+            f"the error bars are too {way}, but the withheld rays cannot tell by how much "
+            f"{between}; std.npy is left as it is"
+        )
     if not is_determined(scale):
         return (
-            "the withheld rays cannot tell whether the error bars of the image are right, as its "
-            "uncertainty is lost in the noise of the measurements; std.npy is left as it is"
+            "the withheld rays cannot tell whether the error bars of the image are right, as they "
+            "are too few or its uncertainty is lost in their noise; std.npy is left as it is"
         )
-    between = f"({scale.low:.2g} to {scale.high:.2g})"
     if is_right(scales):
         return f"the error bars are about right (factor {scale.value:.2f}, {between[1:-1]})"
     noise = "" if abs(scales.noise.value - 1) < 0.1 else _noise_remark(scales.noise.value)

@@ -29,8 +29,8 @@ class ViewBand:
     standard_error: float
 
 
-def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> Tensor:
-    """How often each ray counts when views are drawn anew with replacement.
+def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """How often each view counts when views are drawn anew with replacement (Efron 1979).
 
     Args:
         view: the view of each ray, (rays,) integers.
@@ -38,15 +38,16 @@ def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> Te
         seed: of the draws.
 
     Returns:
-        (B, rays) float64, a view's rays alike (Efron 1979, with views as the units).
+        (B, views) float64 of the V views that occur, and the place of each ray's view among them,
+        (rays,): the first at ``[:, second]`` says how often each ray counts.
     """
-    number = torch.unique(view, return_inverse=True)[1].cpu()
+    number = torch.unique(view, return_inverse=True)[1]
     count = int(number.max()) + 1
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(count, (resamples, count), generator=generator)
     often = torch.zeros(resamples, count, dtype=torch.float64)
     often.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return often[:, number].to(view.device)
+    return often.to(view.device), number
 
 
 def band(value: float, resampled: Tensor, num_views: int) -> ViewBand:
@@ -77,8 +78,10 @@ def mean_bands(values: Tensor, view: Tensor, *, seed: int = 0) -> list[ViewBand]
         view: (rays,) integers.
         seed: of the bootstrap.
     """
-    often = resampled_views(view, seed=seed)
-    means = (often @ values.double().mT) / often.sum(1, keepdim=True)
-    count = len(view.unique())
+    often, number = resampled_views(view, seed=seed)
+    place = {"dtype": torch.float64, "device": view.device}
+    sums = torch.zeros(len(values), often.shape[1], **place).index_add(1, number, values.double())
+    rays = torch.bincount(number).to(**place)
+    means = (often @ sums.mT) / (often @ rays)[:, None]
     own = values.double().mean(1).tolist()
-    return [band(value, column, count) for value, column in zip(own, means.mT, strict=True)]
+    return [band(value, column, len(rays)) for value, column in zip(own, means.mT, strict=True)]

@@ -128,10 +128,9 @@ def draw_check(check) -> Figure:
 
 
 def _draw_quantiles(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str) -> None:
-    often = resampled_views(view, resamples=RESAMPLES).long().cpu()
-    own, drawn = z.cpu().numpy(), []
-    for count in often:
-        drawn.append(np.quantile(np.repeat(own, count.numpy()), QUANTILES))
+    often, number = (part.cpu().numpy() for part in resampled_views(view, resamples=RESAMPLES))
+    own = z.cpu().numpy()
+    drawn = [np.quantile(np.repeat(own, count[number].astype(int)), QUANTILES) for count in often]
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     place = norm.ppf(QUANTILES)
     axis.fill_between(place, low, high, color=colour, alpha=0.2, linewidth=0)
