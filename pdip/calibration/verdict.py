@@ -43,7 +43,8 @@ def _judgement(scales: Scales) -> str:
     if not is_determined(scale):
         return (
             "the withheld rays cannot tell whether the error bars of the image are right, as they "
-            "are too few or its uncertainty is lost in their noise; std.npy is left as it is"
+            "are too few or its uncertainty is lost in their noise (they allow any factor from "
+            f"{scale.low:.2g} to {scale.high:.2g}); std.npy is left as it is"
         )
     if is_right(scales):
         return f"the error bars are about right (factor {scale.value:.2f}, {between[1:-1]})"

@@ -169,7 +169,7 @@ def _draw_correlation(axis: Axes, whiteness: Mapping[str, Any]) -> None:
         axis.plot(lags, one.values.cpu(), "o-", color=colour, markersize=4, label=f"along {kind}")
     axis.axhline(0, color="k", linestyle=":", linewidth=1)
     axis.set(
-        title="correlation of the scan's residual (bands: noise)", xlabel="rays apart",
+        title="correlation of the residual (bands: noise)", xlabel="rays apart",
         ylabel="correlation",
     )  # fmt: skip
     axis.xaxis.get_major_locator().set_params(integer=True)
