@@ -111,6 +111,7 @@ def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one
         assert np.allclose(ratio, found["scales"][0]["value"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_check_that_is_cut_short_costs_no_reconstruction(files, tmp_path, monkeypatch, capsys):
     out, fits, whole = tmp_path / "run", [], pipeline.fit_dip
 
