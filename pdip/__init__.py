@@ -39,6 +39,7 @@ from pdip.result import Result
 from pdip.pipeline import reconstruct
 from pdip.selection_result import Selection
 from pdip.selection import select
+from pdip.calibration_check import CalibrationCheck, check_calibration
 
 __all__ = [
     "InputError",
@@ -89,4 +90,6 @@ __all__ = [
     "reconstruct",
     "Selection",
     "select",
+    "CalibrationCheck",
+    "check_calibration",
 ]

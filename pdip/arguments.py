@@ -91,6 +91,10 @@ def add_run(parser: argparse.ArgumentParser, out: str) -> list[str]:
         "--deterministic", action="store_true",
         help="the same bits in every run on one GPU; on a CPU they are the same without",
     )  # fmt: skip
+    parser.add_argument(
+        "--check-calibration", action="store_true",
+        help="withhold some views and test the error bars on them; doubles the time of the run",
+    )  # fmt: skip
     add_setting_options(parser)
     return list(parser._option_string_actions)
 

@@ -30,6 +30,10 @@ class Checkpoints:
 
     assumptions: tuple[str, ...] = ()
 
+    def within(self, name: str) -> "Checkpoints":
+        """Those of a run inside this one, kept beside its own."""
+        return self
+
     def keeper(self, stage: str) -> Keeper:
         """Where an unfinished stage keeps how far it is."""
         return Keeper()
@@ -73,18 +77,26 @@ class DirectoryCheckpoints(Checkpoints):
     Args:
         directory: the folder, begun.
         warn: called with each such sentence.
+        prefix: of the names of the files of finished stages.
     """
 
     def __init__(
-        self, directory: RunDirectory, warn: Callable[[str], None] = warnings.warn
+        self,
+        directory: RunDirectory,
+        warn: Callable[[str], None] = warnings.warn,
+        prefix: str = "",
     ) -> None:
         self.directory = directory
         self.assumptions = directory.assumptions
+        self.prefix = prefix
         self._warn = warn
         self._said: set[str] = set()
 
+    def within(self, name: str) -> "DirectoryCheckpoints":
+        return DirectoryCheckpoints(self.directory, self._warn, f"{self.prefix}{name}_")
+
     def keeper(self, stage: str) -> Keeper:
-        return DirectoryKeeper(self, stage)
+        return DirectoryKeeper(self, f"{self.prefix}{stage}")
 
     def save_fit(self, name: str, fit: DIPFit, cost: StageCost) -> None:
         tensors, records = {}, []
@@ -103,10 +115,14 @@ class DirectoryCheckpoints(Checkpoints):
                     "assumptions": restart.assumptions,
                 }
             )
-        self.keep(f"{name}.safetensors", tensors, {"cost": asdict(cost), "restarts": records})
+        self.keep(
+            f"{self.prefix}{name}.safetensors", tensors, {"cost": asdict(cost), "restarts": records}
+        )
 
     def load_fit(self, name: str, ray) -> tuple[DIPFit, StageCost] | None:
-        found = self.recall(f"{name}.safetensors", "the fit goes on from its last state")
+        found = self.recall(
+            f"{self.prefix}{name}.safetensors", "the fit goes on from its last state"
+        )
         if found is None:
             return None
         place = {"dtype": ray.dtype, "device": ray.device}
@@ -128,16 +144,17 @@ class DirectoryCheckpoints(Checkpoints):
         states = [fit.state() for fit in fits]
         tensors = {f"{n}.{key}": v for n, state in enumerate(states) for key, v in state.items()}
         record = {"cost": asdict(cost), "models": [name_of(fit.model) for fit in fits]}
-        self.keep("evidence.safetensors", tensors, record)
+        self.keep(f"{self.prefix}evidence.safetensors", tensors, record)
 
     def load_evidence(self, models) -> tuple[tuple[EvidenceFit, ...], StageCost] | None:
-        found = self.recall("evidence.safetensors", "the search goes on from its last state")
+        name = f"{self.prefix}evidence.safetensors"
+        found = self.recall(name, "the search goes on from its last state")
         if found is None:
             return None
         tensors, record = found
         if record["models"] != [name_of(model) for model in models]:
             self.say(
-                f"{self.directory.path / 'evidence.safetensors'} belongs to another fit and was "
+                f"{self.directory.path / name} belongs to another fit and was "
                 "passed over; hyperparameters are searched anew."
             )
             return None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pdip.arguments import parsed
+from pdip.calibration_check import check_calibration
 from pdip.candidates import candidates_of
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.config import resolved_scan, settings_of
@@ -30,6 +31,7 @@ from pdip.run_files import (
     read_one,
     read_truth,
     slice_sentence,
+    write_check,
     write_result,
     write_selection,
     write_volumes,
@@ -122,6 +124,11 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
     run = run_scan
     if holds_stack(command.sinogram, reading["dataset"]):
+        if command.check_calibration:
+            raise InputError(
+                f"--check-calibration checks a single scan, but {command.sinogram} holds a stack; "
+                "save one slice (views, detectors) as a scan of its own and check that."
+            )
         run = run_stack
     elif reading.pop("slices") is not None:
         raise InputError(
@@ -174,13 +181,18 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
 
 
 def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
-    """Reconstruct a single scan."""
+    """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
     truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
         write_result(directory, result, scan, truth, source, terminal)
+        if command.check_calibration:
+            check = check_calibration(
+                scan, settings, result=result, observer=terminal, checkpoints=checkpoints
+            )
+            write_check(directory, check, terminal)
     directory.finish()
 
 

@@ -20,8 +20,11 @@ from pdip.tensor_file import packed, strict, unpacked
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
 SETTINGS, INPUT = "settings.yaml", "input.json"
+CALIBRATION, RECALIBRATED = "calibration.png", "std_recalibrated.npy"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
+    "check_fit.safetensors", "check_fit_without_held_out.safetensors",
+    "check_evidence.safetensors",
 )  # fmt: skip
 SLICES = "slices"
 """Folder of the runs of a stack's slices, one folder each, named by its number."""
@@ -32,7 +35,8 @@ CANDIDATES = "candidates"
 SELECTION, WINNER, SCORE = "select.json", "winner.yaml", "score.safetensors"
 
 FILES = (
-    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, SELECTION, WINNER, SCORE, *CHECKPOINTS, SETTINGS, INPUT,
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, SELECTION, WINNER, SCORE,
+    *CHECKPOINTS, SETTINGS, INPUT,
 )  # fmt: skip
 """All that a finished run leaves; else only :data:`UNFINISHED` and the folders of its parts,
 :data:`SLICES` and :data:`CANDIDATES`, are touched.

@@ -1,19 +1,30 @@
 """The files of a finished run: of one scan, of a stack of slices, or of compared settings."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pdip.calibration_check import CalibrationCheck
 from pdip.errors import InputError
 from pdip.ranks import by_first
-from pdip.report import draw_overview, draw_volume, summary, volume_summary
+from pdip.report import (
+    check_summary,
+    draw_check,
+    draw_overview,
+    draw_volume,
+    summary,
+    volume_summary,
+)
 from pdip.result import Result
 from pdip.run_directory import (
     ARRAYS,
+    CALIBRATION,
     OVERVIEW,
     POSTERIOR,
+    RECALIBRATED,
     SELECTION,
     SUMMARY,
     WINNER,
@@ -113,6 +124,18 @@ def write_result(
     terminal.finished(
         "written", f"{directory.path / OVERVIEW} and beside it the arrays and {SUMMARY}"
     )
+
+
+@by_first
+def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Observer) -> None:
+    """Add what a check found to the files of a finished run, ``summary.json`` last."""
+    if check.std is not None:
+        directory.write_array(RECALIBRATED, check.std)
+    directory.write_figure(CALIBRATION, lambda: draw_check(check))
+    numbers = directory.read_json(SUMMARY)
+    numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}
+    directory.write_json(SUMMARY, {**numbers, "calibration": check_summary(check)})
+    terminal.finished("calibration", check.verdict)
 
 
 @by_first

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from pdip.calibration.recalibration import NOISE
+from pdip.check_design import REGIONS, WITHHELD, CheckDesign
 from pdip.dip import UNet, fit_dip
 from pdip.dip.fit import check_settings
 from pdip.dip.start import STARTS
@@ -40,6 +42,7 @@ STAGES: dict[str, Callable] = {
     "linearise": linearise,
     "evidence": optimise_evidence,
     "posterior": pooled_posterior,
+    "calibration": CheckDesign,
 }
 """Section -> the stage whose keywords it sets, in the order of the pipeline."""
 
@@ -73,6 +76,9 @@ WORDS: dict[tuple[str, str], Iterable[str]] = {
     ("dip", "start"): STARTS,
     ("linearise", "activation"): ACTIVATIONS,
     ("posterior", "centre"): tuple(CENTRES),
+    ("calibration", "withhold"): WITHHELD,
+    ("calibration", "noise"): NOISE,
+    ("calibration", "regions"): REGIONS,
 }
 """Keys that take one of a few words."""
 
@@ -89,6 +95,7 @@ class Settings:
         linearise: of :func:`pdip.linearise`.
         evidence: of :func:`pdip.optimise_evidence`; objective, hyperprior and solver by name.
         posterior: of :func:`pdip.posterior.pooled_posterior`.
+        calibration: of :class:`CheckDesign`, where :func:`pdip.check_calibration` is asked for.
 
     Raises:
         InputError: an unknown key (the nearest one is named), a value of the wrong kind, or a
@@ -106,6 +113,7 @@ class Settings:
     linearise: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     posterior: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for section in STAGES:

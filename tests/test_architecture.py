@@ -13,9 +13,9 @@ LEVELS = (
     ("dip", "linearised"),
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
-    ("stages", "settings", "device", "interruption", "region", "result", "run_identity",
-     "tensor_file", "run_directory", "checkpoints", "plan", "pipeline", "stack_run",
-     "selection_result", "kept", "selection"),
+    ("check_design", "stages", "settings", "device", "interruption", "region", "result",
+     "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
+     "in_sample", "calibration_check", "stack_run", "selection_result", "kept", "selection"),
     ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

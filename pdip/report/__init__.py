@@ -2,6 +2,7 @@
 
 from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.calibration_figure import draw_calibration
+from pdip.report.check import check_summary, draw_check
 from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_scores
 from pdip.report.maps import stored_map
@@ -12,8 +13,10 @@ from pdip.report.summary import scores, summary
 from pdip.report.volume import draw_volume, volume_summary
 
 __all__ = [
+    "check_summary",
     "draw_arcs",
     "draw_calibration",
+    "draw_check",
     "draw_design",
     "draw_expected_coverage",
     "draw_held_out",

@@ -1,0 +1,260 @@
+"""Whether the error bars of a scan can be believed, from the scan alone: rays are withheld, all is
+done again on the others, and the withheld ones are compared with what they are predicted to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from skimage.filters import threshold_otsu
+from torch import Tensor
+
+from pdip.calibration.conformal import Conformal, conformal
+from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
+from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
+from pdip.calibration.verdict import pattern, verdict
+from pdip.calibration.whiteness import Correlation
+from pdip.check_design import CheckDesign, used_rays
+from pdip.checkpoints import Checkpoints
+from pdip.in_sample import leave_one_out_scores, residual_whiteness
+from pdip.pipeline import ray_of, reconstruct
+from pdip.plan import in_words
+from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior
+from pdip.ray import RayTransform
+from pdip.result import Result
+from pdip.scan import Scan
+from pdip.settings import Settings
+from pdip.stages import Observer, StageClock, StageCost
+from pdip.typing import Image, Mask, Sinogram
+
+CHECK = "check"
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class CalibrationCheck:
+    """What withheld rays say of the error bars.
+
+    Attributes:
+        verdict: that in one sentence.
+        held_out: scores of the withheld rays; the fit did not see them.
+        leave_one_out: "rays" and "views" -> scores of each predicted from the others in closed
+            form; optimistic, as the features were learned from all.
+        whiteness: direction -> correlation of the residual of the whole scan.
+        pattern: what that means, in words.
+        scales: the factor of the std of the whole image, and that of σ.
+        region_scales: the factors of its regions; None where none were asked for.
+        conformal: the half width that held 95 % of the withheld rays.
+        std: the recalibrated std of the result, 1/mm; None where the rays do not determine it.
+        result: the reconstruction from the other rays.
+        rays: the withheld rays and their predictions.
+        withheld: which they are, (views, detectors).
+        stages: what each stage of the check cost.
+    """
+
+    verdict: str
+    held_out: HeldOut
+    leave_one_out: Mapping[str, HeldOut]
+    whiteness: Mapping[str, Correlation]
+    pattern: str
+    scales: Scales
+    region_scales: Scales | None
+    conformal: Conformal
+    std: Image | None
+    result: Result
+    rays: WithheldRays
+    withheld: Mask
+    stages: Mapping[str, StageCost]
+
+
+def check_calibration(
+    scan: Scan,
+    settings: Settings | Mapping[str, Mapping] | None = None,
+    *,
+    result: Result | None = None,
+    observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> CalibrationCheck:
+    """Withhold rays, reconstruct from the others with the same settings, and score the withheld.
+
+    Costs as much as the reconstruction itself once more. No ground truth is needed.
+
+    Args:
+        scan: what was measured.
+        settings: as for :func:`pdip.reconstruct`; the section ``calibration`` has the keywords of
+            :class:`CheckDesign`.
+        result: of the same scan and settings; None to reconstruct it first.
+        observer: as for :func:`pdip.reconstruct`.
+        checkpoints: those of the run; the check keeps its own stages beside.
+
+    Raises:
+        InputError: a setting or the scan cannot be used, or has too few views.
+        ComputationError: a stage has no honest result.
+
+    Example:
+        >>> from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
+        >>> from pdip.ray import ray_transform
+        >>> angles = [22.5 * view for view in range(8)]
+        >>> ray = ray_transform(ParallelBeam(angles, 12), ImageGrid((8, 8)))
+        >>> scan = simulate(shepp_logan(ray.grid), ray, noise_fraction=0.05,
+        ...                 generator=torch.Generator().manual_seed(0))
+        >>> check = check_calibration(scan, {"network": {"scales": 2, "channels": 4},
+        ...                                  "dip": {"max_steps": 5, "restarts": 1}})
+        >>> check.held_out.num_views
+        8
+    """
+    if not isinstance(settings, Settings):
+        settings = Settings.of(settings or {})
+    observer, checkpoints = observer or Observer(), checkpoints or Checkpoints()
+    design = CheckDesign(**settings.calibration)
+    withheld = design.withheld(scan)
+    if result is None:
+        result = reconstruct(scan, settings, observer=observer, checkpoints=checkpoints)
+    observer.finished(CHECK, _plan_sentence(design, scan, withheld, result))
+    told = _OfCheck(observer, result.assumptions)
+    partial = reconstruct(
+        design.without(scan, withheld),
+        settings,
+        observer=told,
+        checkpoints=checkpoints.within(CHECK),
+    )
+    clock = StageClock(told)
+    with clock.stage("score") as said, torch.no_grad():
+        ray = ray_of(scan, settings)
+        found = _scored(scan, ray, design, withheld, result, partial)
+        said.append(
+            f"{found.held_out.num_rays} rays of {found.held_out.num_views} views, "
+            f"reduced chi squared {found.held_out.predicted.chi_squared.value:.3g}; {found.pattern}"
+        )
+    costs = {**partial.stages, **clock.costs}
+    return replace(found, stages={f"{CHECK}: {name}": cost for name, cost in costs.items()})
+
+
+def _scored(
+    scan: Scan,
+    ray: RayTransform,
+    design: CheckDesign,
+    withheld: Mask,
+    result: Result,
+    partial: Result,
+) -> CalibrationCheck:
+    """All scores of the withheld rays under the result from the others."""
+    generator = torch.Generator(ray.device).manual_seed(design.seed)
+    deviations = list(_deviations(partial.posterior, design.samples, generator))
+    residual = scan.sinogram.to(ray.device, ray.dtype) - ray.forward(partial.image)
+    noise = _noise_variance(scan, partial).to(ray.device)
+    marked = withheld.to(ray.device)
+    whole = torch.zeros_like(partial.image, dtype=torch.long)
+    signal = _signal_covariances(ray, deviations, whole)[0, 0]
+    rays = WithheldRays.of(residual.double(), signal, noise, marked)
+    scales = fitted_scales(rays, noise=design.noise, seed=design.seed)
+    region_scales, factors = None, scale_map(torch.zeros_like(whole), scales)
+    if design.regions != "none":
+        number = region_numbers(design.regions, partial.image, partial.std)
+        parts = _signal_covariances(ray, deviations, number)[:, :, marked]
+        region_scales = fitted_scales(rays, parts, noise=design.noise, seed=design.seed)
+        if region_scales.determined:
+            factors = scale_map(
+                region_numbers(design.regions, result.image, result.std), region_scales
+            )
+    determined = scales.determined or (region_scales is not None and region_scales.determined)
+    held_out = held_out_scores(rays, seed=design.seed)
+    white = residual_whiteness(scan, result)
+    return CalibrationCheck(
+        verdict=verdict(held_out, scales),
+        held_out=held_out,
+        leave_one_out=leave_one_out_scores(result),
+        whiteness=white,
+        pattern=pattern(white),
+        scales=scales,
+        region_scales=region_scales,
+        conformal=conformal(rays.z),
+        std=result.std * factors.to(result.std) if determined else None,
+        result=partial,
+        rays=rays,
+        withheld=withheld,
+        stages={},
+    )
+
+
+def region_numbers(kind: str, image: Image, std: Image) -> Tensor:
+    """The region of each pixel: air 0 and object 1, or the smaller stds 0 and the larger 1.
+
+    Args:
+        kind: "object" (Otsu's threshold on the reconstruction) or "std" (its median).
+        image: (height, width).
+        std: (height, width).
+    """
+    if kind == "object":
+        return (image > float(threshold_otsu(image.detach().cpu().double().numpy()))).long()
+    return (std > std.median()).long()
+
+
+def _plan_sentence(design: CheckDesign, scan: Scan, withheld: Mask, result: Result) -> str:
+    seconds = sum(cost.seconds for cost in result.stages.values())
+    what = f"{int(withheld.sum())} of {int(used_rays(scan).sum())} rays at random"
+    if design.kind(scan) == "views":
+        what = f"{int(withheld.any(1).sum())} of {scan.geometry.num_views} views"
+    return (
+        f"withholds {what} and does everything again on the others, about as long as before "
+        f"({in_words(seconds)})"
+    )
+
+
+def _noise_variance(scan: Scan, result: Result) -> Sinogram:
+    """``σ² / w`` of every ray, infinite where it is not used: (views, detectors) float64."""
+    variance = result.noise_std_by_evidence**2
+    if scan.weights is None:
+        return torch.full(scan.sinogram.shape, variance, dtype=torch.float64)
+    return variance / scan.weights.double()
+
+
+def _deviations(
+    posterior: ImagePosterior, samples: int, generator: torch.Generator
+) -> Iterator[Image]:
+    """Images whose outer products sum to the covariance, exactly or as that of samples."""
+    if posterior.image.numel() <= MAX_DENSE_PIXELS:
+        values, vectors = torch.linalg.eigh(posterior.covariance())
+        root = vectors * values.clamp(min=0).sqrt()
+        yield root.mT.reshape(-1, *posterior.image.shape).to(posterior.image)
+        return
+    for start in range(0, samples, CHUNK):
+        count = min(CHUNK, samples - start)
+        drawn = posterior.sample(count, generator=generator) - posterior.image
+        yield drawn / math.sqrt(samples)
+
+
+def _signal_covariances(ray: RayTransform, deviations: list[Image], number: Tensor) -> Tensor:
+    """Covariances of what the regions add to each ray: (regions, regions, views, detectors)."""
+    total = 0.0
+    for images in deviations:
+        parts = [images * (number == one) for one in range(int(number.max()) + 1)]
+        seen = torch.stack([ray.forward(part) for part in parts]).double()
+        total = total + torch.einsum("jnvd,knvd->jkvd", seen, seen)
+    return total
+
+
+class _OfCheck(Observer):
+    """Passes on what the second run says, as that of the check; assumptions only where new."""
+
+    def __init__(self, observer: Observer, known: tuple[str, ...]) -> None:
+        self.observer = observer
+        self.known = known
+
+    def started(self, stage: str) -> None:
+        self.observer.started(f"{CHECK}: {stage}")
+
+    def progress(self, step: int, total: int, text: str) -> None:
+        self.observer.progress(step, total, text)
+
+    def finished(self, stage: str, sentence: str) -> None:
+        self.observer.finished(f"{CHECK}: {stage}", sentence)
+
+    def assumed(self, sentence: str) -> None:
+        if sentence not in self.known:
+            self.observer.assumed(f"in the check, {sentence}")
+
+    def warned(self, sentence: str) -> None:
+        self.observer.warned(sentence)

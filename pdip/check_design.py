@@ -1,0 +1,107 @@
+"""Which rays a calibration check withholds, and what it learns from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from pdip.calibration.recalibration import NOISE
+from pdip.errors import InputError
+from pdip.scan import Scan
+from pdip.typing import Mask
+
+WITHHELD = ("auto", "views", "rays")
+REGIONS = ("none", "object", "std")
+LEAST_VIEWS = 10
+"""Views of a scan from which whole ones are withheld by default."""
+LEAST_WITHHELD = 3
+"""Views that are withheld at least: a band over fewer says nothing."""
+
+
+@dataclass(frozen=True)
+class CheckDesign:
+    """How :func:`pdip.check_calibration` withholds rays and what it recalibrates.
+
+    Args:
+        withhold: views: whole views, evenly spread; rays: single rays at random; auto: views from
+            10 views on, else rays.
+        share: of the rays or views that are withheld.
+        noise: free: the noise level is found with the scale of the std; given: as the evidence
+            has it.
+        regions: one scale for the image (none), one for air and one for the object (object), or
+            one for each half of the pixels by their std (std).
+        samples: draws of the posterior behind the variance of the withheld rays, where its
+            covariance is too large to be kept.
+        seed: of the rays that are withheld, of the draws and of the bootstrap.
+
+    Raises:
+        InputError: a number out of range or an unknown word.
+    """
+
+    withhold: str = "auto"
+    share: float = 0.2
+    noise: str = "free"
+    regions: str = "none"
+    samples: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        words = {"withhold": WITHHELD, "noise": NOISE, "regions": REGIONS}
+        for key, known in words.items():
+            if getattr(self, key) not in known:
+                raise InputError(
+                    f"calibration.{key} must be one of {', '.join(known)}, got "
+                    f"{getattr(self, key)!r}."
+                )
+        if not 0 < self.share <= 0.5:
+            raise InputError(
+                f"calibration.share must lie above 0 and not above 0.5, got {self.share}."
+            )
+        if self.samples < 16:
+            raise InputError(f"calibration.samples must be at least 16, got {self.samples}.")
+
+    def kind(self, scan: Scan) -> str:
+        """Whether views or rays are withheld."""
+        if self.withhold != "auto":
+            return self.withhold
+        return "views" if scan.geometry.num_views >= LEAST_VIEWS else "rays"
+
+    def withheld(self, scan: Scan) -> Mask:
+        """The rays of a scan to withhold, (views, detectors); none of weight 0.
+
+        Raises:
+            InputError: too few views or rays to withhold some and fit the rest.
+        """
+        marked = torch.zeros(scan.sinogram.shape, dtype=torch.bool)
+        views = scan.geometry.num_views
+        if self.kind(scan) == "views":
+            count = max(LEAST_WITHHELD, round(self.share * views))
+            if views < 2 * LEAST_WITHHELD:
+                raise InputError(
+                    f"expected at least {2 * LEAST_WITHHELD} views to withhold some of them, got "
+                    f"{views}; withhold rays with --calibration.withhold rays"
+                )
+            marked[((torch.arange(count) + 0.5) * views / count).long()] = True
+        else:
+            generator = torch.Generator().manual_seed(self.seed)
+            marked = torch.rand(marked.shape, generator=generator) < self.share
+        marked = marked.to(scan.sinogram.device) & used_rays(scan)
+        if not bool(marked.any()):
+            raise InputError("no ray is left to withhold; raise --calibration.share.")
+        return marked
+
+    def without(self, scan: Scan, withheld: Mask) -> Scan:
+        """The scan of the other rays: of the other views, or with weight 0 for single rays."""
+        if self.kind(scan) == "views":
+            kept = (~withheld.any(1)).nonzero()[:, 0]
+            return scan.select(kept.tolist())
+        weights = torch.ones_like(scan.sinogram) if scan.weights is None else scan.weights
+        return replace(scan, weights=torch.where(withheld, 0, weights))
+
+
+def used_rays(scan: Scan) -> Mask:
+    """The rays of positive weight."""
+    if scan.weights is None:
+        return torch.ones_like(scan.sinogram, dtype=torch.bool)
+    return scan.weights > 0

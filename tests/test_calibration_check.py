@@ -1,0 +1,163 @@
+"""The check of a scan's own error bars: what it withholds, writes, says, and keeps."""
+
+# ruff: noqa: F401, F811 (files is a fixture)
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import MODELS
+from dense_model import build, relative
+from test_cli import PROMISED, WRITTEN, files, reconstruct, strict_json
+
+from pdip import calibration_check, cli, pipeline
+from pdip.calibration_check import region_numbers
+from pdip.check_design import CheckDesign
+from pdip.checkpoints import Checkpoints
+from pdip.errors import ComputationError, InputError
+from pdip.posterior import Posterior
+from pdip.scan import ImageGrid, ParallelBeam, Scan
+from pdip.settings import Settings
+from pdip.stages import Observer
+
+BRIEF = ("--dip.restarts", "1", "--dip.max_steps", "30", "--check-calibration")
+ADDED = {"calibration.png", "check_fit.safetensors", "check_evidence.safetensors"}
+
+
+def scan_of(views, weights=None):
+    sinogram = torch.rand(views, 7, generator=torch.Generator().manual_seed(0))
+    angles = [180.0 * view / views for view in range(views)]
+    return Scan(sinogram, ParallelBeam(angles, 7), ImageGrid((5, 5)), weights)
+
+
+@pytest.fixture(scope="module")
+def checked(files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "checked"
+    assert reconstruct(files, out, *BRIEF, "--calibration.withhold", "views") == 0
+    return out
+
+
+@pytest.mark.parametrize(("views", "count"), [(10, 3), (20, 4), (60, 12)])
+def test_views_are_withheld_evenly_from_ten_on(views, count):
+    scan = scan_of(views)
+    withheld = CheckDesign().withheld(scan)
+    assert torch.equal(withheld.any(1), withheld.all(1)) and int(withheld.any(1).sum()) == count
+    gaps = withheld.any(1).nonzero()[:, 0].diff()
+    assert int(gaps.max() - gaps.min()) <= 1
+    rest = CheckDesign().without(scan, withheld)
+    assert torch.equal(rest.sinogram, scan.sinogram[~withheld.any(1)])
+
+
+def test_rays_are_withheld_at_random_from_few_views_and_never_those_without_weight():
+    weights = torch.ones(9, 7)
+    weights[:, :3] = 0
+    scan, design = scan_of(9, weights), CheckDesign(share=0.4)
+    withheld = design.withheld(scan)
+    assert not bool(withheld[:, :3].any()) and 0 < int(withheld.sum()) < 36
+    rest = design.without(scan, withheld)
+    assert torch.equal(rest.weights == 0, withheld | (weights == 0))
+    assert torch.equal(withheld, design.withheld(scan))
+    assert not torch.equal(withheld, replace(design, seed=1).withheld(scan))
+
+
+def test_what_cannot_be_withheld_is_refused():
+    with pytest.raises(InputError, match="--calibration.withhold rays"):
+        CheckDesign(withhold="views").withheld(scan_of(4))
+    with pytest.raises(InputError, match="share"):
+        CheckDesign(share=0.0)
+    with pytest.raises(InputError, match="one of auto, views, rays"):
+        Settings(calibration={"withhold": "detectors"})
+
+
+@pytest.mark.parametrize("most", [10_000, 0], ids=["exact", "samples"])
+def test_variances_of_rays_are_those_of_the_covariance(most, monkeypatch):
+    monkeypatch.setattr(calibration_check, "MAX_DENSE_PIXELS", most)
+    model, scan, _ = build(MODELS["before"])
+    posterior = Posterior(model, scan)
+    number = region_numbers("object", model.image, posterior.std())
+    generator = torch.Generator().manual_seed(0)
+    drawn = list(calibration_check._deviations(posterior, 2048, generator))
+    parts = calibration_check._signal_covariances(model.ray, drawn, number)
+    dense, covariance = model.ray.dense(), posterior.covariance()
+    tolerance = 1e-8 if most else 0.2
+    total = (dense @ covariance * dense).sum(1)
+    assert relative(parts.sum((0, 1)).flatten(), total) < tolerance
+    first = dense * (number == 0).flatten()
+    assert relative(parts[0, 0].flatten(), (first @ covariance * first).sum(1)) < tolerance
+
+
+def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
+    names = {path.name for path in checked.iterdir()}
+    assert names - {"std_recalibrated.npy"} == WRITTEN | ADDED
+    numbers = strict_json(checked / "summary.json")
+    assert numbers.keys() >= PROMISED | {"calibration"}
+    found = numbers["calibration"]
+    assert found.keys() >= {"held_out", "leave_one_out", "whiteness", "recalibration", "verdict"}
+    assert found["held_out"]["num_views"] == 3 and found["held_out"]["num_rays"] == 69
+    assert {"check: fit", "check: evidence", "check: score"} <= numbers["stages"].keys()
+    for kind in ("predicted", "noise_only"):
+        assert 0 <= found["held_out"][kind]["coverage"]["0.95"]["value"] <= 1
+    assert {"rays", "views"} <= found["leave_one_out"].keys()
+    assert {"detectors", "views"} <= found["whiteness"].keys()
+
+
+def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one(checked):
+    found = strict_json(checked / "summary.json")["calibration"]["recalibration"]
+    path = checked / "std_recalibrated.npy"
+    assert path.exists() == found["applied"] == found["determined"]
+    if path.exists():
+        ratio = np.load(path) / np.load(checked / "std.npy")
+        assert np.allclose(ratio, found["scales"][0]["value"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_check_that_is_cut_short_costs_no_reconstruction(files, tmp_path, monkeypatch, capsys):
+    out, fits, whole = tmp_path / "run", [], pipeline.fit_dip
+
+    def counted(*arguments, **keywords):
+        fits.append(1)
+        return whole(*arguments, **keywords)
+
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "fit_dip", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "check_calibration", interrupted)
+        assert reconstruct(files, out, *BRIEF) == 1
+    assert {path.name for path in out.iterdir()} >= WRITTEN and len(fits) == 1
+    before = (out / "std.npy").read_bytes()
+    capsys.readouterr()
+    assert reconstruct(files, out, *BRIEF, "--resume") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(fits) == 2 and (out / "std.npy").read_bytes() == before
+    assert sum(line.startswith("calibration: of ") for line in lines) == 1
+    assert any(line.startswith("check: withholds ") and "as long" in line for line in lines)
+    assert reconstruct(files, out, *BRIEF, "--resume") == 0 and len(fits) == 2
+    assert any("check: fit: read back" in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_check_that_fails_leaves_the_result(files, tmp_path, monkeypatch, capsys):
+    def failing(*arguments, **keywords):
+        raise ComputationError("no honest result")
+
+    monkeypatch.setattr(cli, "check_calibration", failing)
+    assert reconstruct(files, tmp_path / "run", *BRIEF) == 1
+    assert (tmp_path / "run" / "std.npy").exists()
+    assert "no honest result" in capsys.readouterr().err
+
+
+def test_a_stack_is_refused_before_anything_is_computed(files, tmp_path, capsys):
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).random((2, 9, 23)))
+    arguments = ["reconstruct", "--sinogram", str(tmp_path / "stack.npy"), "--check-calibration"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert "--check-calibration checks a single scan" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_regions_split_the_image_at_its_threshold_and_the_std_at_its_median():
+    image = torch.tensor([[0.0, 0.0], [0.9, 1.0]])
+    assert region_numbers("object", image, image).tolist() == [[0, 0], [1, 1]]
+    std = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
+    assert region_numbers("std", image, std).tolist() == [[1, 0], [1, 0]]
