@@ -9,8 +9,8 @@ from pdip.calibration.whiteness import Correlation
 ABOUT_RIGHT = 1.25
 """A factor of the std that nobody would act upon."""
 CAUSES = {
-    "detectors": "a single energy for a polychromatic beam, scatter, a shifted axis of rotation or "
-    "a fit that stopped too early would do that",
+    "detectors": "a single energy for a polychromatic beam, scatter, a shifted axis of rotation, "
+    "pixels that are too large or a fit that stopped too early would do that",
     "views": "uneven detector elements (rings) or an object that moved would do that",
 }
 
@@ -58,7 +58,8 @@ def _judgement(scales: Scales) -> str:
 
 def _noise_remark(factor: float) -> str:
     kind = "less" if factor < 1 else "more"
-    return f", while the measurements have {kind} noise than assumed ({factor:.2f} of its std)"
+    share = f"{factor:.2f}" if factor >= 0.1 else "less than 0.1"
+    return f", while the measurements have {kind} noise than assumed ({share} of its std)"
 
 
 def is_right(scales: Scales) -> bool:
