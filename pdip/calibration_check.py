@@ -11,7 +11,7 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from pdip.calibration.conformal import Conformal, conformal
+from pdip.calibration.conformal import Conformal, conformal, pixel_bounds
 from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
 from pdip.calibration.verdict import pattern, verdict
@@ -47,6 +47,8 @@ class CalibrationCheck:
         scales: the factor of the std of the whole image, and that of σ.
         region_scales: the factors of its regions; None where none were asked for.
         conformal: the half width that held 95 % of the withheld rays.
+        bounds: lower and upper bound of every pixel of the result by ``conformal``, (2, height,
+            width), 1/mm; None where the withheld rays are too few.
         std: the recalibrated std of the result, 1/mm; None where the rays do not determine it.
         result: the reconstruction from the other rays.
         rays: the withheld rays and their predictions.
@@ -62,6 +64,7 @@ class CalibrationCheck:
     scales: Scales
     region_scales: Scales | None
     conformal: Conformal
+    bounds: Tensor | None
     std: Image | None
     result: Result
     rays: WithheldRays
@@ -161,6 +164,8 @@ def _scored(
             )
     determined = scales.determined or (region_scales is not None and region_scales.determined)
     held_out = held_out_scores(rays, seed=design.seed)
+    rule = conformal(rays.z)
+    bounded = math.isfinite(rule.quantile)
     white = residual_whiteness(scan, result)
     return CalibrationCheck(
         verdict=verdict(held_out, scales),
@@ -170,7 +175,8 @@ def _scored(
         pattern=pattern(white),
         scales=scales,
         region_scales=region_scales,
-        conformal=conformal(rays.z),
+        conformal=rule,
+        bounds=pixel_bounds(result.image, result.std, rule.quantile) if bounded else None,
         std=result.std * factors.to(result.std) if determined else None,
         result=partial,
         rays=rays,

@@ -20,7 +20,7 @@ from pdip.tensor_file import packed, strict, unpacked
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
 SETTINGS, INPUT = "settings.yaml", "input.json"
-CALIBRATION, RECALIBRATED = "calibration.png", "std_recalibrated.npy"
+CALIBRATION, RECALIBRATED, BOUNDS = "calibration.png", "std_recalibrated.npy", "bounds_95.npy"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
     "check_fit.safetensors", "check_fit_without_held_out.safetensors",
@@ -35,8 +35,8 @@ CANDIDATES = "candidates"
 SELECTION, WINNER, SCORE = "select.json", "winner.yaml", "score.safetensors"
 
 FILES = (
-    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, SELECTION, WINNER, SCORE,
-    *CHECKPOINTS, SETTINGS, INPUT,
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, BOUNDS, SELECTION, WINNER,
+    SCORE, *CHECKPOINTS, SETTINGS, INPUT,
 )  # fmt: skip
 """All that a finished run leaves; else only :data:`UNFINISHED` and the folders of its parts,
 :data:`SLICES` and :data:`CANDIDATES`, are touched.

@@ -21,6 +21,7 @@ from pdip.report import (
 from pdip.result import Result
 from pdip.run_directory import (
     ARRAYS,
+    BOUNDS,
     CALIBRATION,
     OVERVIEW,
     POSTERIOR,
@@ -131,6 +132,8 @@ def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Obse
     """Add what a check found to the files of a finished run, ``summary.json`` last."""
     if check.std is not None:
         directory.write_array(RECALIBRATED, check.std)
+    if check.bounds is not None:
+        directory.write_array(BOUNDS, check.bounds)
     directory.write_figure(CALIBRATION, lambda: draw_check(check))
     numbers = directory.read_json(SUMMARY)
     numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}

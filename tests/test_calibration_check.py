@@ -22,7 +22,7 @@ from pdip.settings import Settings
 from pdip.stages import Observer
 
 BRIEF = ("--dip.restarts", "1", "--dip.max_steps", "30", "--check-calibration")
-ADDED = {"calibration.png", "check_fit.safetensors", "check_evidence.safetensors"}
+ADDED = {"calibration.png", "bounds_95.npy", "check_fit.safetensors", "check_evidence.safetensors"}
 
 
 def scan_of(views, weights=None):
@@ -104,6 +104,10 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
 
 def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one(checked):
     found = strict_json(checked / "summary.json")["calibration"]["recalibration"]
+    lower, upper = np.load(checked / "bounds_95.npy")
+    std, quantile = np.load(checked / "std.npy"), found["conformal"]["quantile"]
+    assert np.allclose(upper - lower, 2 * quantile * std, rtol=1e-4)
+    assert np.allclose((upper + lower) / 2, np.load(checked / "reconstruction.npy"), atol=1e-6)
     path = checked / "std_recalibrated.npy"
     assert path.exists() == found["applied"] == found["determined"]
     if path.exists():

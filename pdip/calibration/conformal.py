@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pdip.calibration.held_out import half_width
@@ -42,7 +43,6 @@ def conformal(z: Tensor, level: float = 0.95) -> Conformal:
         InputError: a level that is no probability.
 
     Example:
-        >>> import torch
         >>> conformal(torch.arange(1, 20).double(), 0.9).quantile
         18.0
     """
@@ -54,8 +54,8 @@ def conformal(z: Tensor, level: float = 0.95) -> Conformal:
     return Conformal(level, quantile, quantile / half_width(level))
 
 
-def pixel_bounds(image: Image, std: Image, quantile: float) -> tuple[Image, Image]:
-    """``x ∓ q std``: bounds of pixels with the half width that rays needed.
+def pixel_bounds(image: Image, std: Image, quantile: float) -> Tensor:
+    """``x ∓ q std``, (2, height, width): bounds of pixels with the half width that rays needed.
 
     A pixel is no ray: these bounds guarantee nothing for pixels. They are as wide as they would
     have to be if the error of a pixel were to its std as that of a ray is to its own.
@@ -65,4 +65,4 @@ def pixel_bounds(image: Image, std: Image, quantile: float) -> tuple[Image, Imag
         std: (height, width), 1/mm.
         quantile: q of :func:`conformal`.
     """
-    return image - quantile * std, image + quantile * std
+    return torch.stack([image - quantile * std, image + quantile * std])
