@@ -42,9 +42,6 @@ test: $(READY)
 fast: $(READY)
 	$(RUN) -m pytest -m "not slow"
 
-fast: $(READY)
-	$(RUN) -m pytest -m "not slow"
-
 bench: $(READY)
 	$(RUN) -m benchmarks $(BENCH)
 

@@ -161,7 +161,7 @@ def test_roi_of_one_pixel_is_that_pixel(finished, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("interrupted", "skipped"), [("linearise", ["fit"]), ("Posterior", ["fit", "evidence"])]
+    ("interrupted", "skipped"), [("linearise", ["fit"]), ("pooled_posterior", ["fit", "evidence"])]
 )
 def test_an_interrupted_run_goes_on_where_it_stopped(
     files, tmp_path, capsys, monkeypatch, finished, interrupted, skipped

@@ -23,10 +23,11 @@ RESULTS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 # after the new content is on the disk, before it takes its place.
 SCRIPT = """
 import os, signal, sys
-from pdip import checkpoints, cli, pipeline
+from pdip import checkpoints, cli
+from pdip.posterior import Posterior
 
 checkpoints.SECONDS_BETWEEN_STATES = 0.0
-name, left, replace, std = sys.argv[1], int(sys.argv[2]), os.replace, pipeline.Posterior.std
+name, left, replace, std = sys.argv[1], int(sys.argv[2]), os.replace, Posterior.std
 
 def dying(source, place):
     global left
@@ -40,7 +41,7 @@ def dying_std(posterior):
 
 os.replace = dying
 if name == "the posterior":
-    pipeline.Posterior.std = dying_std
+    Posterior.std = dying_std
 sys.exit(cli.main(sys.argv[3:]))
 """
 
