@@ -36,11 +36,14 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY)
 	$(RUN) reconstruct.py --sinogram data/example/scan.npz --out runs/demo --overwrite
 
+# One process of one thread on each core; a file's tests share what they set up.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(RUN) -m pytest
+	$(PYTEST)
 
 fast: $(READY)
-	$(RUN) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: $(READY)
 	$(RUN) -m benchmarks $(BENCH)
