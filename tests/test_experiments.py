@@ -1,5 +1,7 @@
 """Every experiment runs in its quick form; what experiments share keeps its promises."""
 
+# ruff: noqa: F401, F811 (files and finished are fixtures)
+
 import json
 import runpy
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_cli import files, finished, strict_json
 
 import pdip
 from pdip.baselines import BASELINES, Baseline, gaussian
@@ -66,6 +69,18 @@ def test_quick_form_leaves_a_figure_and_numbers_that_stand_when_run_again(
         assert documents and all(json.loads(document) for document in documents)
     run(path, monkeypatch, "--quick")
     assert written(tmp_path, ".json*") == numbers
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_evaluated_on_its_own_pixels(files, finished, monkeypatch):
+    path, truth = FOLDER / "evaluate_calibration.py", str(files / "truth.npy")
+    run(path, monkeypatch, "--result", str(finished), "--ground-truth", truth)
+    found, summary = (strict_json(finished / f"{n}.json") for n in ("calibration", "summary"))
+    assert found["coverage_95"] == pytest.approx(summary["coverage_95"], abs=1e-6)
+    assert found["psnr"] == pytest.approx(summary["psnr"], abs=1e-4)
+    assert found["nll_per_pixel"]["joint"] == pytest.approx(
+        -summary["log_likelihood_per_pixel"], rel=1e-3
+    )
 
 
 def test_mean_and_error_are_those_of_numpy():
