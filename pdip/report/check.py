@@ -135,7 +135,7 @@ def _draw_map(figure: Figure, axis: Axes, check) -> None:
     values[withheld] = check.rays.z.cpu()
     shown = withheld.any(1)
     picture = axis.imshow(
-        values[shown], cmap="RdBu_r", vmin=-LARGEST_Z, vmax=LARGEST_Z, aspect="auto",
+        values[shown].numpy(), cmap="RdBu_r", vmin=-LARGEST_Z, vmax=LARGEST_Z, aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
     axis.set_facecolor("0.85")
