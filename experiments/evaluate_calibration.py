@@ -9,7 +9,6 @@ blocks of pixels. Where the run kept its covariance, ensembles are scored on dra
 
 import argparse
 import json
-import re
 from functools import partial
 from pathlib import Path
 
@@ -18,16 +17,11 @@ import torch
 import pdip
 from pdip import calibration
 from pdip.calibration import bootstrap, evaluate, plain
-from pdip.experiment import save_figure
+from pdip.experiment import QUICK, save_figure
 from pdip.report import draw_calibration
-from pdip.run_directory import INPUT, POSTERIOR, RunDirectory
+from pdip.run_directory import POSTERIOR, RunDirectory
 from pdip.scan import shepp_logan
 
-QUICK = {
-    "network": {"scales": 2, "channels": 4},
-    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
-    "evidence": {"max_evaluations": 10},
-}
 BANDS = ("coverage", "miscalibration_area", "reduced_chi_squared", "crps", "nll_per_pixel")
 
 
@@ -35,8 +29,7 @@ def finished_run(path: Path, truth: Path):
     """Posterior, truth, and grid of a run's folder."""
     directory = RunDirectory(path)
     posterior = pdip.SavedPosterior(directory.read_tensors(POSTERIOR)[0])
-    written = re.search(r"pixel_mm=([\d.e+-]+)", directory.read_json(INPUT)["image grid"])
-    grid = pdip.ImageGrid(tuple(posterior.image.shape), float(written[1]))
+    grid = directory.grid()
     found = pdip.read_ground_truth(truth, grid)
     if found is None:
         raise pdip.InputError(f"{truth} holds neither 'ground_truth' nor 'reference'.")

@@ -9,7 +9,8 @@ at the iteration that is best against the reference. Rows are resumed; `--quick`
 """
 
 import argparse
-import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,13 +18,18 @@ import torch
 import pdip
 from pdip.experiment import Rows, save_figure
 from pdip.ray.cgls import cgls
-from pdip.report import draw_held_out, held_out_scores, scores, stored_map
+from pdip.report import draw_held_out, held_out_record, scores, stored_map
+from pdip.report.experiment_tables import flat, markdown_table
 from pdip.scan import walnut
 
 SCANS = {"lotus": "lotus/lotus_small.npz", "htc2022": "htc2022/ta_small.npz",
          "tooth": "tooth/tooth_row0_small.npz"}  # fmt: skip
 QUICK = {"network": {"scales": 2, "channels": 8}, "dip": {"max_steps": 60},
          "evidence": {"max_evaluations": 10}}  # fmt: skip
+TABLE = (
+    "psnr", "relative_l2", "cgls.relative_l2", "coverage_95", "noise_std_by_evidence",
+    "held_out.predicted.chi_squared.value", "held_out.predicted.coverage.0.95.value",
+)  # fmt: skip
 
 
 def read(name: str, given):
@@ -44,31 +50,29 @@ def split(scan: pdip.Scan, count: int) -> tuple[pdip.Scan, pdip.Scan]:
     return scan.select(used), scan.select(sorted(set(range(total)) - set(used)))
 
 
-def measure(scan, reference, views: int, settings: dict) -> dict:
-    """Scores of the reconstruction of some views, and its maps."""
-    used, held_out = split(scan, views)
-    result = pdip.reconstruct(used, settings)
-    iterates = cgls(pdip.ray_transform(used.geometry, used.grid), used.sinogram, iterations=40)
-    errors = [pdip.relative_l2(image, reference) for image in iterates]
-    withheld = held_out_scores(
-        result.posterior,
-        pdip.ray_transform(held_out.geometry, held_out.grid),
-        held_out.sinogram,
-        result.noise_std_by_evidence,
-        generator=torch.Generator().manual_seed(0),
-    )
-    maps = {"image": result.image, "std": result.std, "reference": reference}
-    return {
-        **scores(result, reference),
-        "cgls": {"relative_l2": min(errors), "iterations": 1 + errors.index(min(errors))},
-        "noise_std": result.fit.noise_std,
-        "noise_std_by_evidence": result.noise_std_by_evidence,
-        "held_out": withheld,
-        "seconds": {stage: cost.seconds for stage, cost in result.stages.items()},
-        "assumptions": result.assumptions,
-        "half_mm": used.grid.size_mm[0] / 2,
-        **{name: stored_map(values) for name, values in maps.items()},
-    }
+def measured(names: list[str], given, settings: pdip.Settings) -> Iterator[dict]:
+    """Scores of the reconstruction of some views of each scan, and its maps."""
+    for name in names:
+        scan, reference = read(name, given)
+        used, held_out = split(scan, given.views)
+        result = pdip.reconstruct(used, settings)
+        iterates = cgls(pdip.ray_transform(used.geometry, used.grid), used.sinogram, iterations=40)
+        errors = [pdip.relative_l2(image, reference) for image in iterates]
+        ray = pdip.ray_transform(held_out.geometry, held_out.grid)
+        noise_std, generator = result.noise_std_by_evidence, torch.Generator().manual_seed(0)
+        rays = pdip.withheld_rays(result.posterior, held_out, ray, noise_std, generator=generator)
+        maps = {"image": result.image, "std": result.std, "reference": reference}
+        yield {
+            **scores(result, reference),
+            "cgls": {"relative_l2": min(errors), "iterations": 1 + errors.index(min(errors))},
+            "noise_std": result.fit.noise_std,
+            "noise_std_by_evidence": noise_std,
+            "held_out": held_out_record(rays),
+            "seconds": {stage: cost.seconds for stage, cost in result.stages.items()},
+            "assumptions": result.assumptions,
+            "half_mm": used.grid.size_mm[0] / 2,
+            **{which: stored_map(values) for which, values in maps.items()},
+        }
 
 
 def main() -> None:
@@ -80,19 +84,14 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=4000, help="of each fit")
     parser.add_argument("--quick", action="store_true", help="seconds, simulated")
     given = parser.parse_args()
-    settings = {"dip": {"max_steps": given.max_steps}}
+    settings = pdip.Settings.of(QUICK if given.quick else {"dip": {"max_steps": given.max_steps}})
     if given.quick:
-        given.scans, given.views, given.image_size, settings = ["walnut"], 9, 24, QUICK
+        given.scans, given.views, given.image_size = ["walnut"], 9, 24
+    setting = {"views": given.views, "size": given.image_size, "settings": settings.resolved()}
+    keys = {name: setting | {"name": name} for name in given.scans}
     rows = Rows(Path("runs", "quick" if given.quick else "", "real_scans.jsonl"))
-    shown = []
-    for name in given.scans:
-        key = {"name": name, "views": given.views, "size": given.image_size}
-        if rows.find(key) is None:
-            rows.append(key | measure(*read(name, given), given.views, settings))
-        shown.append(rows.find(key))
-        numbers = {k: v for k, v in shown[-1].items() if not isinstance(v, list)}
-        numbers["held_out"] = {k: v for k, v in numbers["held_out"].items() if k != "quantiles"}
-        print(json.dumps(numbers), flush=True)
+    shown = rows.complete(keys, partial(measured, given=given, settings=settings))
+    print(markdown_table(map(flat, shown), ("name", "views"), TABLE))
     save_figure(draw_held_out(shown), rows.path)
 
 

@@ -17,15 +17,10 @@ import torch
 
 import pdip
 from pdip.calibration import plain, repeated_noise
-from pdip.experiment import Rows, save_figure
+from pdip.experiment import QUICK, Rows, save_figure
 from pdip.report import draw_repeated_noise
 from pdip.scan import rectangles
 
-QUICK = {
-    "network": {"scales": 2, "channels": 4},
-    "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"},
-    "evidence": {"max_evaluations": 10},
-}
 NUMBERS = ("claimed", "spread", "bias", "error")
 
 

@@ -3,20 +3,21 @@
     python experiments/solver_agreement.py --side 28 64
 
 One scan of the Shepp-Logan phantom, one fit; then each solver searches the hyperparameters and
-forms the posterior. Printed and written as JSON: log evidence, its standard error and worst
-residual, relative difference of the std maps from the exact one, seconds; with a figure beside it.
+forms the posterior. Printed and kept as rows: log evidence, its standard error and worst residual,
+relative difference of the std maps from the exact one, seconds; with a figure beside them.
 """
 
 import argparse
-import json
 import time
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pdip import fit_dip, linearise, optimise_evidence, ray_transform, unet_prior
-from pdip.experiment import out_path, save_figure
+from pdip.experiment import Rows, out_path, save_figure
 from pdip.posterior import Posterior
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
@@ -43,27 +44,29 @@ def fitted(side: int, max_steps: int):
     return linearise(fit, ray, unet_prior(fit.network)), scan
 
 
-def answers(model, scan) -> dict[str, dict]:
-    """What every solver finds, the exact one first."""
-    found, exact_std = {}, None
+def measured(side: int, max_steps: int, names: list[str]) -> Iterator[dict]:
+    """What each of these solvers finds; the exact one answers first, for the others to compare."""
+    model, scan = fitted(side, max_steps)
+    exact_std = None
     for name, solver in SOLVERS.items():
+        if name not in names and name != "exact":
+            continue
         begin = time.perf_counter()
         fit = optimise_evidence(model, scan, solver=solver)
         posterior = Posterior(fit.model, scan, solver)
         std = posterior.std()
         exact_std = std if exact_std is None else exact_std
-        found[name] = {
-            "rays": scan.sinogram.numel(),
-            "rows": posterior.model.measurement.num_rows,
-            "log_evidence": fit.log_evidence,
-            "standard_error": fit.standard_error,
-            "worst_residual": max(fit.worst_residual, posterior.solution.worst_residual),
-            "converged": fit.converged and posterior.solution.converged,
-            "std_difference": float((std - exact_std).norm() / exact_std.norm()),
-            "seconds": round(time.perf_counter() - begin, 1),
-        }
-        print(name, json.dumps(found[name]), flush=True)
-    return found
+        if name in names:
+            yield {
+                "rays": scan.sinogram.numel(),
+                "rows": posterior.model.measurement.num_rows,
+                "log_evidence": fit.log_evidence,
+                "standard_error": fit.standard_error,
+                "worst_residual": max(fit.worst_residual, posterior.solution.worst_residual),
+                "converged": fit.converged and posterior.solution.converged,
+                "std_difference": float((std - exact_std).norm() / exact_std.norm()),
+                "seconds": round(time.perf_counter() - begin, 1),
+            }
 
 
 def main() -> None:
@@ -71,21 +74,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs="+", choices=SCANS, default=[28])
     parser.add_argument("--max-steps", type=int, default=400, help="of the fit")
     parser.add_argument("--quick", action="store_true", help="8 x 8 pixels, in seconds")
-    parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.json")
+    parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.jsonl")
     options = parser.parse_args()
-    options.out = options.out or out_path("solver_agreement.json", options.quick)
+    options.out = options.out or out_path("solver_agreement.jsonl", options.quick)
     if options.quick:
         options.side, options.max_steps = [8], 20
     warnings.simplefilter("ignore")
-    table = {side: answers(*fitted(side, options.max_steps)) for side in options.side}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(table, indent=2))
-    rows = [
-        {"side": side, "solver": solver, **numbers}
-        for side, found in table.items()
-        for solver, numbers in found.items()
-    ]
-    save_figure(draw_series(rows, x="side", series="solver", metrics=METRICS), options.out)
+    rows, asked = Rows(options.out), []
+    for side in options.side:
+        setting = {"side": side, "max_steps": options.max_steps}
+        keys = {name: setting | {"solver": name} for name in SOLVERS}
+        asked += rows.complete(keys, partial(measured, side, options.max_steps))
+    save_figure(draw_series(asked, x="side", series="solver", metrics=METRICS), options.out)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 """What does it cost and save to begin a slice's fit from the weights of the slice before it?
 
 Slice k of a simulated stack is (1 - s k) a + s k b, two ellipse phantoms; each slice is fitted anew
-and in a chain, with the evidence and posterior that the pipeline uses. Prints one JSON line per
-slice, and writes them all and a figure.
+and in a chain, with the evidence and posterior that the pipeline uses. One row for each slice, and
+a figure of them; a slice that is missing in a chain needs those before it once more.
 """
 
 import argparse
-import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import pdip
-from pdip.experiment import QUICK, out_path, save_figure
+from pdip.experiment import QUICK, Rows, out_path, save_figure
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
+from pdip.settings import Settings
 
 METRICS = {
     "most_steps": "steps of the longest restart",
@@ -40,6 +42,28 @@ def stack(size: int, views: int, count: int, step: float) -> tuple[list, list]:
     return scans, truths
 
 
+def measured(
+    way: str, scans: list, truths: list, settings: Settings, numbers: list[int]
+) -> Iterator[dict]:
+    """Cost and scores of these slices, each fitted anew or from the weights of the one before."""
+    before = None
+    for k in numbers if way == "anew" else range(max(numbers) + 1):
+        result = pdip.reconstruct(scans[k], settings, before=before)
+        posterior, fit, std, truth = result.posterior, result.fit, result.std, truths[k]
+        before = fit if way == "chain" else None
+        steps = [restart.history["step"][-1] for restart in fit.restarts]
+        if k in numbers:
+            yield {
+                "steps": steps,
+                "most_steps": max(steps),
+                "fit_seconds": round(result.stages["fit"].seconds, 1),
+                "psnr": pdip.psnr(posterior.image, truth),
+                "log_likelihood_per_pixel": float(posterior.log_prob(truth)) / truth.numel(),
+                "coverage_95": pdip.coverage(posterior.image, std, truth),
+                "mean_std": float(std.mean()),
+            }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=32)
@@ -49,37 +73,21 @@ def main() -> None:
     parser.add_argument("--restarts", type=int)
     parser.add_argument("--start")
     parser.add_argument("--quick", action="store_true", help="a tiny stack, in seconds")
-    parser.add_argument("--out", type=Path, help="default: runs/stack_chains.json")
+    parser.add_argument("--out", type=Path, help="default: runs/stack_chains.jsonl")
     given = parser.parse_args()
-    given.out = given.out or out_path("stack_chains.json", given.quick)
+    given.out = given.out or out_path("stack_chains.jsonl", given.quick)
     if given.quick:
         given.size, given.views, given.slices = 8, 4, 2
     chosen = QUICK if given.quick else {"dip": {"restarts": given.restarts, "start": given.start}}
+    settings = Settings.of(chosen)
     scans, truths = stack(given.size, given.views, given.slices, given.step)
-    rows = []
+    setting = {name: getattr(given, name) for name in ("size", "views", "step")}
+    setting["settings"] = settings.resolved()
+    rows, asked = Rows(given.out), []
     for way in ("anew", "chain"):
-        before = None
-        for k, (scan, truth) in enumerate(zip(scans, truths, strict=True)):
-            result = pdip.reconstruct(scan, chosen, before=before)
-            posterior, fit, std = result.posterior, result.fit, result.std
-            steps = [restart.history["step"][-1] for restart in fit.restarts]
-            numbers = {
-                "way": way,
-                "slice": k,
-                "steps": steps,
-                "most_steps": max(steps),
-                "fit_seconds": round(result.stages["fit"].seconds, 1),
-                "psnr": pdip.psnr(posterior.image, truth),
-                "log_likelihood_per_pixel": float(posterior.log_prob(truth)) / truth.numel(),
-                "coverage_95": pdip.coverage(posterior.image, std, truth),
-                "mean_std": float(std.mean()),
-            }
-            print(json.dumps(numbers), flush=True)
-            rows.append(numbers)
-            before = fit if way == "chain" else None
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(rows, indent=2))
-    save_figure(draw_series(rows, x="slice", series="way", metrics=METRICS), given.out)
+        keys = {k: setting | {"way": way, "slice": k} for k in range(given.slices)}
+        asked += rows.complete(keys, partial(measured, way, scans, truths, settings))
+    save_figure(draw_series(asked, x="slice", series="way", metrics=METRICS), given.out)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,10 @@ import torch
 
 import pdip
 from pdip.calibration import bootstrap, credibility, expected_coverage, plain, ranks, uniformity
-from pdip.experiment import Rows, save_figure
+from pdip.experiment import QUICK, Rows, save_figure
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
 
-QUICK = {"network": {"scales": 2, "channels": 4}, "evidence": {"max_evaluations": 10},
-         "dip": {"max_steps": 40, "restarts": 1, "start": "fbp"}}  # fmt: skip
 UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
 
 

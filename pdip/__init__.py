@@ -39,6 +39,7 @@ from pdip.result import Result
 from pdip.pipeline import reconstruct
 from pdip.selection_result import Selection
 from pdip.selection import select
+from pdip.withheld import withheld_rays
 from pdip.calibration_check import CalibrationCheck, check_calibration
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "reconstruct",
     "Selection",
     "select",
+    "withheld_rays",
     "CalibrationCheck",
     "check_calibration",
 ]

@@ -4,7 +4,7 @@ done again on the others, and the withheld ones are compared with what they are 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,16 +21,15 @@ from pdip.checkpoints import Checkpoints
 from pdip.in_sample import leave_one_out_scores, residual_whiteness
 from pdip.pipeline import ray_of, reconstruct
 from pdip.plan import in_words
-from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior
 from pdip.ray import RayTransform
 from pdip.result import Result
 from pdip.scan import Scan
 from pdip.settings import Settings
 from pdip.stages import Observer, StageClock, StageCost
-from pdip.typing import Image, Mask, Sinogram
+from pdip.typing import Image, Mask
+from pdip.withheld import compared, signal_covariances
 
 CHECK = "check"
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -145,19 +144,16 @@ def _scored(
 ) -> CalibrationCheck:
     """All scores of the withheld rays under the result from the others."""
     generator = torch.Generator(ray.device).manual_seed(design.seed)
-    deviations = list(_deviations(partial.posterior, design.samples, generator))
-    residual = scan.sinogram.to(ray.device, ray.dtype) - ray.forward(partial.image)
-    noise = _noise_variance(scan, partial).to(ray.device)
-    marked = withheld.to(ray.device)
-    whole = torch.zeros_like(partial.image, dtype=torch.long)
-    signal = _signal_covariances(ray, deviations, whole)[0, 0]
-    rays = WithheldRays.of(residual.double(), signal, noise, marked)
+    number = region_numbers(design.regions, partial.image, partial.std)
+    parts = signal_covariances(
+        partial.posterior, ray, number, samples=design.samples, generator=generator
+    )
+    rays = compared(partial.image, parts, scan, ray, partial.noise_std_by_evidence, withheld)
     scales = fitted_scales(rays, noise=design.noise, seed=design.seed)
-    region_scales, factors = None, scale_map(torch.zeros_like(whole), scales)
+    region_scales, factors = None, scale_map(torch.zeros_like(number), scales)
     if design.regions != "none":
-        number = region_numbers(design.regions, partial.image, partial.std)
-        parts = _signal_covariances(ray, deviations, number)[:, :, marked]
-        region_scales = fitted_scales(rays, parts, noise=design.noise, seed=design.seed)
+        seen = parts[:, :, withheld.to(ray.device)]
+        region_scales = fitted_scales(rays, seen, noise=design.noise, seed=design.seed)
         if region_scales.determined:
             factors = scale_map(
                 region_numbers(design.regions, result.image, result.std), region_scales
@@ -189,10 +185,13 @@ def region_numbers(kind: str, image: Image, std: Image) -> Tensor:
     """The region of each pixel: air 0 and object 1, or the smaller stds 0 and the larger 1.
 
     Args:
-        kind: "object" (Otsu's threshold on the reconstruction) or "std" (its median).
+        kind: "object" (Otsu's threshold on the reconstruction), "std" (its median), or "none":
+            the whole image is region 0.
         image: (height, width).
         std: (height, width).
     """
+    if kind == "none":
+        return torch.zeros_like(image, dtype=torch.long)
     if kind == "object":
         return (image > float(threshold_otsu(image.detach().cpu().double().numpy()))).long()
     return (std > std.median()).long()
@@ -207,39 +206,6 @@ def _plan_sentence(design: CheckDesign, scan: Scan, withheld: Mask, result: Resu
         f"withholds {what} and does everything again on the others, about as long as before "
         f"({in_words(seconds)})"
     )
-
-
-def _noise_variance(scan: Scan, result: Result) -> Sinogram:
-    """``σ² / w`` of every ray, infinite where it is not used: (views, detectors) float64."""
-    variance = result.noise_std_by_evidence**2
-    if scan.weights is None:
-        return torch.full(scan.sinogram.shape, variance, dtype=torch.float64)
-    return variance / scan.weights.double()
-
-
-def _deviations(
-    posterior: ImagePosterior, samples: int, generator: torch.Generator
-) -> Iterator[Image]:
-    """Images whose outer products sum to the covariance, exactly or as that of samples."""
-    if posterior.image.numel() <= MAX_DENSE_PIXELS:
-        values, vectors = torch.linalg.eigh(posterior.covariance())
-        root = vectors * values.clamp(min=0).sqrt()
-        yield root.mT.reshape(-1, *posterior.image.shape).to(posterior.image)
-        return
-    for start in range(0, samples, CHUNK):
-        count = min(CHUNK, samples - start)
-        drawn = posterior.sample(count, generator=generator) - posterior.image
-        yield drawn / math.sqrt(samples)
-
-
-def _signal_covariances(ray: RayTransform, deviations: list[Image], number: Tensor) -> Tensor:
-    """Covariances of what the regions add to each ray: (regions, regions, views, detectors)."""
-    total = 0.0
-    for images in deviations:
-        parts = [images * (number == one) for one in range(int(number.max()) + 1)]
-        seen = torch.stack([ray.forward(part) for part in parts]).double()
-        total = total + torch.einsum("jnvd,knvd->jkvd", seen, seen)
-    return total
 
 
 class _OfCheck(Observer):

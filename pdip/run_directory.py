@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from pdip.errors import InputError, OutputError
 from pdip.ranks import by_first, rank
 from pdip.run_identity import differences, fingerprint, rounding, surroundings
-from pdip.scan import Scan, Stack
+from pdip.scan import ImageGrid, Scan, Stack
 from pdip.tensor_file import packed, strict, unpacked
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
@@ -47,7 +48,8 @@ In the order in which they are removed: what says whose files these are goes las
 UNFINISHED = "unfinished"
 """Folder inside the run's that holds the states of unfinished stages until the run is done."""
 
-MADE_WITH = "made with"
+GRID, MADE_WITH = "grid", "made with"
+"""What the input says beside its fingerprint; not compared."""
 
 
 class RunDirectory:
@@ -109,7 +111,7 @@ class RunDirectory:
             else:
                 self._remove(())  # states of a run that is not there any more
             self.write_yaml(SETTINGS, settings)
-            self.write_json(INPUT, {**found, MADE_WITH: parts})
+            self.write_json(INPUT, {**found, GRID: asdict(scan.grid), MADE_WITH: parts})
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror or error}); name another --out."
@@ -147,6 +149,20 @@ class RunDirectory:
     def finished(self) -> bool:
         """Whether the run has come to its end: ``summary.json`` is written last."""
         return self.holds(SUMMARY)
+
+    def grid(self) -> ImageGrid:
+        """The pixels of the run's images.
+
+        Raises:
+            InputError: no run is in the folder, or one that did not write them down.
+        """
+        stored = self.read_json(INPUT)
+        if GRID not in stored:
+            raise InputError(
+                f"{self.path / INPUT} is from an earlier pdip and has no {GRID!r}; the command "
+                "that made it writes it again with --resume."
+            )
+        return ImageGrid(**stored[GRID])
 
     def forget(self) -> None:
         """Take back :meth:`begin` where no stage has left anything: a run that was no run."""

@@ -15,7 +15,8 @@ LEVELS = (
     ("report",),
     ("check_design", "stages", "settings", "device", "interruption", "region", "result",
      "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
-     "in_sample", "calibration_check", "stack_run", "selection_result", "kept", "selection"),
+     "in_sample", "withheld", "calibration_check", "stack_run", "selection_result", "kept",
+     "selection"),
     ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

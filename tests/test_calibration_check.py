@@ -7,16 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import MODELS
-from dense_model import build, relative
 from test_cli import PROMISED, WRITTEN, files, reconstruct, strict_json
 
-from pdip import calibration_check, cli, pipeline
+from pdip import cli, pipeline
 from pdip.calibration_check import region_numbers
 from pdip.check_design import CheckDesign
 from pdip.checkpoints import Checkpoints
 from pdip.errors import ComputationError, InputError
-from pdip.posterior import Posterior
 from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
 from pdip.stages import Observer
@@ -68,23 +65,6 @@ def test_what_cannot_be_withheld_is_refused():
         CheckDesign(share=0.0)
     with pytest.raises(InputError, match="one of auto, views, rays"):
         Settings(calibration={"withhold": "detectors"})
-
-
-@pytest.mark.parametrize("most", [10_000, 0], ids=["exact", "samples"])
-def test_variances_of_rays_are_those_of_the_covariance(most, monkeypatch):
-    monkeypatch.setattr(calibration_check, "MAX_DENSE_PIXELS", most)
-    model, scan, _ = build(MODELS["before"])
-    posterior = Posterior(model, scan)
-    number = region_numbers("object", model.image, posterior.std())
-    generator = torch.Generator().manual_seed(0)
-    drawn = list(calibration_check._deviations(posterior, 2048, generator))
-    parts = calibration_check._signal_covariances(model.ray, drawn, number)
-    dense, covariance = model.ray.dense(), posterior.covariance()
-    tolerance = 1e-8 if most else 0.2
-    total = (dense @ covariance * dense).sum(1)
-    assert relative(parts.sum((0, 1)).flatten(), total) < tolerance
-    first = dense * (number == 0).flatten()
-    assert relative(parts[0, 0].flatten(), (first @ covariance * first).sum(1)) < tolerance
 
 
 def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
@@ -163,5 +143,6 @@ def test_a_stack_is_refused_before_anything_is_computed(files, tmp_path, capsys)
 def test_regions_split_the_image_at_its_threshold_and_the_std_at_its_median():
     image = torch.tensor([[0.0, 0.0], [0.9, 1.0]])
     assert region_numbers("object", image, image).tolist() == [[0, 0], [1, 1]]
+    assert region_numbers("none", image, image).tolist() == [[0, 0], [0, 0]]
     std = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
     assert region_numbers("std", image, std).tolist() == [[1, 0], [1, 0]]

@@ -1,5 +1,7 @@
 """Every experiment runs in its quick form; what experiments share keeps its promises."""
 
+# ruff: noqa: F401, F811 (files and finished are fixtures)
+
 import json
 import runpy
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_cli import files, finished, strict_json
 
 import pdip
 from pdip.baselines import BASELINES, Baseline, gaussian
@@ -47,14 +50,37 @@ def run(path: Path, monkeypatch, *arguments: str) -> None:
     runpy.run_path(str(path), run_name="__main__")
 
 
+def written(folder: Path, ending: str) -> dict[Path, bytes]:
+    """The files with this ending anywhere in a folder."""
+    return {path: path.read_bytes() for path in folder.glob(f"**/*{ending}")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_quick_form_leaves_numbers_and_a_figure(path, tmp_path, monkeypatch):
+def test_quick_form_leaves_a_figure_and_numbers_that_stand_when_run_again(
+    path, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     run(path, monkeypatch, "--quick")
-    for ending, least_bytes in ((".json*", 3), (".png", 1000)):
-        written = list(tmp_path.glob(f"runs/**/*{ending}"))
-        assert written and min(file.stat().st_size for file in written) >= least_bytes
+    numbers, figures = written(tmp_path, ".json*"), written(tmp_path, ".png")
+    assert numbers and figures and all(len(figure) > 5000 for figure in figures.values())
+    for file, content in numbers.items():
+        documents = content.splitlines() if file.suffix == ".jsonl" else [content]
+        assert documents and all(json.loads(document) for document in documents)
+    run(path, monkeypatch, "--quick")
+    assert written(tmp_path, ".json*") == numbers
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_evaluated_on_its_own_pixels(files, finished, monkeypatch):
+    path, truth = FOLDER / "evaluate_calibration.py", str(files / "truth.npy")
+    run(path, monkeypatch, "--result", str(finished), "--ground-truth", truth)
+    found, summary = (strict_json(finished / f"{n}.json") for n in ("calibration", "summary"))
+    assert found["coverage_95"] == pytest.approx(summary["coverage_95"], abs=1e-6)
+    assert found["psnr"] == pytest.approx(summary["psnr"], abs=1e-4)
+    assert found["nll_per_pixel"]["joint"] == pytest.approx(
+        -summary["log_likelihood_per_pixel"], rel=1e-3
+    )
 
 
 def test_mean_and_error_are_those_of_numpy():

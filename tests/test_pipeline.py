@@ -1,5 +1,7 @@
 """The whole line on a 16 x 16 phantom: records, determinism, checkpoints, folders."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -256,6 +258,20 @@ def test_resuming_something_else_names_what_differs(run, tmp_path):
         )  # fmt: skip
     moved = {**QUICK, "ray": {"device": "cuda"}}
     directory.begin(scan, Settings.of(moved).resolved(), resume=True)
+
+
+def test_a_folder_says_its_pixels_and_one_without_them_is_resumed_and_then_does(run, tmp_path):
+    scan = replace(run[0], grid=pdip.ImageGrid((16, 12), 0.3))
+    settings, directory = Settings.of(QUICK).resolved(), RunDirectory(tmp_path)
+    directory.begin(scan, settings)
+    assert directory.grid() == scan.grid
+    kept = directory.read_json("input.json")
+    del kept["grid"]
+    directory.write_json("input.json", kept)
+    with pytest.raises(InputError, match="earlier pdip.*--resume"):
+        directory.grid()
+    directory.begin(scan, settings, resume=True)
+    assert directory.grid() == scan.grid
 
 
 @pytest.mark.parametrize("name", ["input.json", "settings.yaml"])

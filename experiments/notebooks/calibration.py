@@ -23,7 +23,7 @@ import os
 import torch
 
 import pdip
-from pdip.report import draw_held_out, held_out_scores, stored_map
+from pdip.report import draw_held_out, held_out_record, stored_map
 from pdip.report.canvas import blank_figure, draw_means
 from pdip.scan import rectangles
 
@@ -84,14 +84,15 @@ figure
 rows = []
 for number, (scan, result, truth) in enumerate(zip(scans, results, truths, strict=True)):
     withheld = scan.select(range(1, 40, 2))
-    witness = held_out_scores(
+    rays = pdip.withheld_rays(
         result.posterior,
+        withheld,
         pdip.ray_transform(withheld.geometry, grid),
-        withheld.sinogram,
         result.noise_std_by_evidence,
         generator=torch.Generator().manual_seed(0),
     )
+    found = held_out_record(rays)
     maps = {"image": result.image, "std": result.std, "reference": truth}
     maps = {name: stored_map(values) for name, values in maps.items()}
-    rows.append({"name": f"object {number}", "half_mm": side / 2, "held_out": witness, **maps})
+    rows.append({"name": f"object {number}", "half_mm": side / 2, "held_out": found, **maps})
 draw_held_out(rows)

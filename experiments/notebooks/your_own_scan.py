@@ -23,7 +23,7 @@ import os
 import torch
 
 import pdip
-from pdip.report import draw_held_out, held_out_scores, stored_map
+from pdip.report import draw_held_out, held_out_record, stored_map
 from pdip.report.viewer import Viewer
 
 path = "../../data/example/scan.npz"
@@ -54,17 +54,16 @@ numbers = range(scan.geometry.num_views)
 used = scan.select([number for number in numbers if number % 5])
 withheld = scan.select([number for number in numbers if number % 5 == 0])
 check = pdip.reconstruct(used, settings)
-scores = held_out_scores(
+rays = pdip.withheld_rays(
     check.posterior,
+    withheld,
     pdip.ray_transform(withheld.geometry, withheld.grid),
-    withheld.sinogram,
     check.noise_std_by_evidence,
     generator=torch.Generator().manual_seed(0),
 )
 maps = {"image": stored_map(check.image), "std": stored_map(check.std)}
-draw_held_out([
-    {"name": "check", "half_mm": scan.grid.size_mm[0] / 2, "held_out": scores, **maps}
-])  # fmt: skip
+record = {"half_mm": scan.grid.size_mm[0] / 2, "held_out": held_out_record(rays), **maps}
+draw_held_out([{"name": "check", **record}])
 
 # %% [markdown]
 # ## Then the reconstruction from all views

@@ -9,6 +9,7 @@ from pdip.calibration.density import (
     whitened,
 )
 from pdip.calibration.evaluation import Calibration, evaluate
+from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.intervals import (
     CoverageCurve,
     absolute_miscalibration_area,
@@ -62,12 +63,14 @@ __all__ = [
     "Calibration",
     "CoverageCurve",
     "ExpectedCoverage",
+    "HeldOut",
     "Quantiles",
     "Reliability",
     "RepeatedNoise",
     "Sparsification",
     "Spectrum",
     "Uniformity",
+    "WithheldRays",
     "absolute_miscalibration_area",
     "ause",
     "bootstrap",
@@ -81,6 +84,7 @@ __all__ = [
     "energy_score",
     "evaluate",
     "expected_coverage",
+    "held_out_scores",
     "interval_depth",
     "interval_score",
     "joint_reduced_chi_squared",

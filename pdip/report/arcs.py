@@ -36,7 +36,8 @@ def edge_scores(
     edge = strength > EDGE_SHARE * strength.max()
 
     def within(low: float, high: float) -> dict[str, Any]:
-        mask = edge & (unseen_deg >= low) & (unseen_deg <= high)
+        above = unseen_deg > low if low else unseen_deg >= 0  # on a border: in the lower bin
+        mask = edge & above & (unseen_deg <= high)
         return {"unseen_deg": (low + high) / 2, **_means(image, std, truth, mask)}
 
     bins = [within(low, high) for low, high in zip(BINS_DEG, BINS_DEG[1:], strict=False)]

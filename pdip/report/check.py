@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import Tensor
 
-from pdip.calibration.held_out import HeldOut, half_width
+from pdip.calibration.held_out import half_width
+from pdip.calibration.plain import plain
 from pdip.calibration.recalibration import Scales
 from pdip.calibration.view_bands import mean_bands, resampled_views
 from pdip.report.overview import PANEL_INCHES
@@ -32,10 +33,10 @@ def check_summary(check) -> dict[str, Any]:
     """
     return {
         "verdict": check.verdict,
-        "held_out": _scores(check.held_out),
+        "held_out": plain(check.held_out),
         "leave_one_out": {
             "note": "optimistic: the features were learned from all rays",
-            **{kind: _scores(scores) for kind, scores in check.leave_one_out.items()},
+            **{kind: plain(scores) for kind, scores in check.leave_one_out.items()},
         },
         "whiteness": {
             "verdict": check.pattern,
@@ -54,24 +55,6 @@ def check_summary(check) -> dict[str, Any]:
         "noise_std_by_evidence": check.result.noise_std_by_evidence,
         "log_evidence": check.result.log_evidence,
     }
-
-
-def _scores(scores: HeldOut) -> dict[str, Any]:
-    return {
-        **asdict(scores),
-        **{
-            kind: {
-                "coverage": {
-                    f"{level:g}": asdict(band) for level, band in part.coverage.items()
-                },
-                "chi_squared": asdict(part.chi_squared),
-                "nll": asdict(part.nll),
-            }
-            for kind, part in (
-                ("predicted", scores.predicted), ("noise_only", scores.noise_only),
-            )
-        },
-    }  # fmt: skip
 
 
 def _scales(scales: Scales) -> dict[str, Any]:
@@ -152,7 +135,7 @@ def _draw_map(figure: Figure, axis: Axes, check) -> None:
     values[withheld] = check.rays.z.cpu()
     shown = withheld.any(1)
     picture = axis.imshow(
-        values[shown], cmap="RdBu_r", vmin=-LARGEST_Z, vmax=LARGEST_Z, aspect="auto",
+        values[shown].numpy(), cmap="RdBu_r", vmin=-LARGEST_Z, vmax=LARGEST_Z, aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
     axis.set_facecolor("0.85")
