@@ -1,6 +1,6 @@
 """Which evidence, hyperprior and linearisation should be the default? KMNIST, exact algebra.
 
-    python experiments/kmnist_defaults.py --data ../shared/data/kmnist --views 5 20 --images 0 1 2 3
+    python experiments/kmnist_defaults.py --data DIR --views 5 20 --images 0 1 2 3
 
 One fit per scan (default restarts, noise level estimated), then every variant on the same fits.
 Where `--data` holds `cases/k{views}_{image}.npz`, that sinogram is used, otherwise one is

@@ -1,6 +1,6 @@
 """Does the std grow where nothing was measured? Discs with holes, seen over a limited arc.
 
-    python experiments/limited_angle.py --data ../shared/data/htc2022
+    python experiments/limited_angle.py --data DIR
 
 With `--data`: arcs of the full scan `ta_small.npz`, whose reference is made of all views, and the
 four discs of `limited_angle.npz`, which have none (their edges are those of the reconstruction).

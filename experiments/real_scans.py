@@ -1,6 +1,6 @@
 """How good are image and error bars on real scans? Sparse views of lotus, HTC 2022 and tooth.
 
-    python experiments/real_scans.py --data ../shared/data --views 60
+    python experiments/real_scans.py --data DIR --views 60
 
 The views used are spread evenly over those of the scan; the others are withheld. Scored against
 the reference, which is made of all views (and shares their noise and artefacts), and against the
