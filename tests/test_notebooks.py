@@ -1,4 +1,4 @@
-"""Every notebook runs from its text form, defines no functions, and shows figures."""
+"""Every notebook is the same in both forms, runs, defines no functions, and shows figures."""
 
 import ast
 from pathlib import Path
@@ -38,6 +38,14 @@ def test_notebook_runs_in_its_quick_form(path, monkeypatch):
     NotebookClient(notebook, timeout=600, startup_timeout=300, resources=resources).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
     assert any("image/png" in out.get("data", ()) for out in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_both_forms_of_a_notebook_hold_the_same_cells(path):
+    pair = [jupytext.read(path.with_suffix(suffix)) for suffix in (".py", ".ipynb")]
+    text, notebook = [[(cell.cell_type, cell.source) for cell in form.cells] for form in pair]
+    assert text == notebook, "run: jupytext --sync experiments/notebooks/*.py"
+    assert {form.metadata.jupytext.formats for form in pair} == {"ipynb,py:percent"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
