@@ -137,8 +137,7 @@ class Viewer(ipywidgets.VBox):
             beyond = _beyond(np.concatenate(self._ratios), self.threshold.min)
             name = "|error| / std"  # the threshold follows
             panels.append(Panel(beyond, name, ERROR_MAP, 0.0, 2.0, "standard deviations beyond"))
-        figure = blank_figure(3.7 * len(panels), 3.3)
-        figure.set_dpi(80)
+        figure = blank_figure(3.2 * len(panels), 2.8)
         figure.get_layout_engine().set(wspace=0.06)
         half_height, half_width = (side / 2 for side in self.grid.size_mm)
         axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
