@@ -11,7 +11,7 @@ import ipywidgets
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import MouseButton, MouseEvent
+from matplotlib.backend_bases import LocationEvent, MouseButton, MouseEvent
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -148,37 +148,34 @@ class Viewer(ipywidgets.VBox):
         axes[0].set_ylabel("y (mm)")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # to lay out anew takes half of the time of a frame
-        for name in ("button_press", "motion_notify", "button_release"):
-            figure.canvas.mpl_connect(f"{name}_event", getattr(self, f"_on_{name}"))
+        figure.canvas.mpl_connect("button_press_event", self._press)
+        figure.canvas.mpl_connect("motion_notify_event", self._drag)
+        figure.canvas.mpl_connect("button_release_event", self._release)
+        figure.canvas.mpl_connect("figure_leave_event", self._release)
         return figure
 
-    def _on_button_press(self, event: MouseEvent) -> None:
+    def _press(self, event: MouseEvent) -> None:
         """Begin a box, unless zoom or pan have the mouse; a double click comes without release."""
         on_panel = event.inaxes is not None and bool(event.inaxes.images)
         taken = event.dblclick or self.figure.canvas.widgetlock.locked()
         if event.button == MouseButton.LEFT and on_panel and not taken:
             self._pressed = event.inaxes, self._pixel(event, event.inaxes)
 
-    def _on_motion_notify(self, event: MouseEvent) -> None:
-        if MouseButton.LEFT in event.buttons:
-            self._stretch(event)
-        else:  # it was released outside of the canvas
-            self._on_button_release(event)
-
-    def _on_button_release(self, event: MouseEvent) -> None:
-        if self._pressed is not None:
-            self._stretch(event)
-            self._pressed = None
-            self.refresh()
-
-    def _stretch(self, event: MouseEvent) -> None:
+    def _drag(self, event: LocationEvent) -> None:
         """Move the sliders, as far as they go, to the box from the pressed pixel to the mouse's."""
         if self._pressed is not None:
             axis, pressed = self._pressed
             ends = zip(pressed, self._pixel(event, axis), strict=True)
             self.rows.value, self.columns.value = map(sorted, ends)
 
-    def _pixel(self, event: MouseEvent, axis: Axes) -> Pixel:
+    def _release(self, event: LocationEvent) -> None:
+        """End the box, also where the mouse leaves the canvas, which is told nothing from then."""
+        if self._pressed is not None:
+            self._drag(event)
+            self._pressed = None
+            self.refresh()
+
+    def _pixel(self, event: LocationEvent, axis: Axes) -> Pixel:
         """Row and column under the mouse on the grid of that panel, continued without end."""
         x, y = axis.transData.inverted().transform((event.x, event.y))
         half_height, half_width = (side / 2 for side in self.grid.size_mm)
