@@ -124,7 +124,7 @@ def test_viewer_marks_pixels_beyond_its_threshold(viewer):
     assert panel.images[0].get_array()[0].data == pytest.approx(4.5 / 2 - 1.96)
     viewer.threshold.value = 2.4
     assert " 0.0% of the pixels" in viewer.sentence.value
-    assert panel.get_title() == "|error| / std beyond 2.40"
+    assert panel.get_title() == "|error| / std > 2.40"
     assert not panel.images[0].get_array().any()
 
 

@@ -114,7 +114,7 @@ class Viewer(ipywidgets.VBox):
         if self._ratios is not None:
             ratio = self._ratios[number]
             panels.append(_beyond(ratio, threshold))
-            self.figure.axes[2].set_title(f"|error| / std beyond {threshold:.2f}")
+            self.figure.axes[2].set_title(f"|error| / std > {threshold:.2f}")
             share = (ratio > threshold).mean()
             text += f"; {share:.1%} of the pixels lie beyond {threshold:.2f} std"
         for values, axis in zip(panels, self.figure.axes, strict=False):  # then the colour bars
@@ -137,7 +137,7 @@ class Viewer(ipywidgets.VBox):
             beyond = _beyond(np.concatenate(self._ratios), self.threshold.min)
             name = "|error| / std"  # the threshold follows
             panels.append(Panel(beyond, name, ERROR_MAP, 0.0, 2.0, "standard deviations beyond"))
-        figure = blank_figure(3.2 * len(panels), 2.8)
+        figure = blank_figure(2.9 * len(panels), 2.6)
         figure.get_layout_engine().set(wspace=0.06)
         half_height, half_width = (side / 2 for side in self.grid.size_mm)
         axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
@@ -220,7 +220,7 @@ def _picture(figure: Figure) -> ipywidgets.DOMWidget:
         return ipywidgets.Image(format="png")
     canvas = Canvas(figure)
     FigureManager(canvas, 1)
-    canvas.header_visible = False
+    canvas.header_visible, canvas.toolbar_position = False, "bottom"
     return canvas
 
 
