@@ -28,6 +28,7 @@ OPTIONAL = {
     "ts_algorithms": "ray/engine_tomosipo.py",
     "h5py": "scan/hdf5.py",
     "hdf5plugin": "scan/hdf5.py",
+    "ipympl": "report/viewer.py",
     "ipywidgets": "report/viewer.py",
 }
 WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
