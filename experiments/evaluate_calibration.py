@@ -16,11 +16,12 @@ import torch
 
 import pdip
 from pdip import calibration
-from pdip.calibration import bootstrap, evaluate, plain
+from pdip.calibration import bootstrap, evaluate
 from pdip.experiment import QUICK, save_figure
 from pdip.report import draw_calibration
 from pdip.run_directory import POSTERIOR, RunDirectory
 from pdip.scan import shepp_logan
+from pdip.strict_json import strict
 
 BANDS = ("coverage", "miscalibration_area", "reduced_chi_squared", "crps", "nll_per_pixel")
 
@@ -58,7 +59,7 @@ def measured(posterior, truth, grid, *, samples: int, block: int) -> dict:
     triple = posterior.image, posterior.std(), truth.to(posterior.image)
     found = evaluate(*triple, covariance=covariance, samples=draws, pixel_mm=grid.pixel_mm)
     band = partial(bootstrap, block=block, generator=generator)
-    bands = {name: plain(band(getattr(calibration, name), *triple)) for name in BANDS}
+    bands = {name: strict(band(getattr(calibration, name), *triple)) for name in BANDS}
     return {**found.as_dict(), "num_samples": len(draws), "block": block, "bands": bands}
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.calibration import plain, repeated_noise
+from pdip.calibration import repeated_noise
 from pdip.experiment import QUICK, Rows, save_figure
 from pdip.report import draw_repeated_noise
 from pdip.scan import rectangles
+from pdip.strict_json import strict
 
 NUMBERS = ("claimed", "spread", "bias", "error")
 
@@ -72,7 +73,7 @@ def main() -> None:
         print(json.dumps({name: asked[-1][name] for name in ("draw", "psnr", "coverage_95")}))
     images, stds = (torch.tensor([row[name] for row in asked]) for name in ("image", "std"))
     path = rows.path.with_suffix(".json")
-    path.write_text(json.dumps(plain(repeated_noise(images, stds, truth)), indent=2))
+    path.write_text(json.dumps(strict(repeated_noise(images, stds, truth)), indent=2))
     found = json.loads(path.read_text())
     save_figure(draw_repeated_noise(found, ray.grid.pixel_mm), path)
     print(json.dumps({name: found[name] for name in NUMBERS}))

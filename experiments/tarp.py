@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.calibration import bootstrap, credibility, expected_coverage, plain, ranks, uniformity
+from pdip.calibration import bootstrap, credibility, expected_coverage, ranks, uniformity
 from pdip.experiment import QUICK, Rows, save_figure
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
+from pdip.strict_json import strict
 
 UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
 
@@ -62,9 +63,9 @@ def summarised(rows: list[dict]) -> dict:
     covered = torch.tensor([row["coverage_95"] for row in rows])
     return {
         "scans": len(rows),
-        "coverage_95": plain(bootstrap(lambda x: float(x.mean()), covered, generator=seeded(0))),
-        "uniformity": {name: plain(uniformity(values)) for name, values in columns.items()},
-        "curves": {name: plain(expected_coverage(values)) for name, values in columns.items()},
+        "coverage_95": strict(bootstrap(lambda x: float(x.mean()), covered, generator=seeded(0))),
+        "uniformity": {name: strict(uniformity(values)) for name, values in columns.items()},
+        "curves": {name: strict(expected_coverage(values)) for name, values in columns.items()},
     }
 
 

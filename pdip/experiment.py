@@ -17,7 +17,7 @@ from pdip.ray import RayTransform, ray_transform
 from pdip.report.summary import versions
 from pdip.scan import ImageSet, Scan, read_images
 from pdip.settings import Settings
-from pdip.tensor_file import strict
+from pdip.strict_json import strict
 from pdip.typing import Image
 
 QUICK = {

@@ -16,7 +16,8 @@ from pdip.errors import InputError, OutputError
 from pdip.ranks import by_first, rank
 from pdip.run_identity import differences, fingerprint, rounding, surroundings
 from pdip.scan import ImageGrid, Scan, Stack
-from pdip.tensor_file import packed, strict, unpacked
+from pdip.strict_json import strict
+from pdip.tensor_file import packed, unpacked
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pdip.errors import InputError
+from pdip.strict_json import strict
 
 
 def packed(tensors: Mapping[str, Tensor], record) -> bytes:
@@ -60,14 +60,3 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
         digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def strict(value):
-    """The value as strict JSON has it: NaN and infinities are None, tuples lists."""
-    if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

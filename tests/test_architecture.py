@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pdip"
 
 LEVELS = (
-    ("errors", "typing", "threads", "keeper", "ranks"),
+    ("errors", "typing", "threads", "keeper", "ranks", "strict_json"),
     ("scan", "ray", "solvers"),
     ("dip", "linearised"),
     ("evidence", "posterior", "calibration", "baselines"),
@@ -102,7 +102,7 @@ def test_rooms_do_not_import_each_other_in_a_circle():
 
 def test_calibration_knows_tensors_only():
     for path in (ROOT / "calibration").glob("*.py"):
-        assert rooms_used(path) <= {"calibration", "errors", "typing"}
+        assert rooms_used(path) <= {"calibration", "errors", "strict_json", "typing"}
 
 
 def test_ground_truth_enters_neither_the_stages_nor_the_pipeline():

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 
-from pdip.calibration import evaluate, expected_coverage, plain, repeated_noise
+from pdip.calibration import evaluate, expected_coverage, repeated_noise
 from pdip.errors import InputError
 from pdip.report import draw_calibration, draw_expected_coverage, draw_repeated_noise
+from pdip.strict_json import strict
 
 
 def normal(*shape, seed=0):
@@ -52,11 +53,11 @@ def test_calibration_figure_takes_no_more_methods_than_colours(found):
 
 
 def test_simulation_figures_show_their_numbers():
-    curve = plain(expected_coverage(torch.linspace(0, 1, 41)))
+    curve = strict(expected_coverage(torch.linspace(0, 1, 41)))
     (axis,) = draw_expected_coverage({"image": curve}).axes
     assert list(axis.lines[1].get_ydata()) == [0, *curve["empirical"], 1]
     images = normal(5, 8, 9)
-    repeated = plain(repeated_noise(images, images.abs() + 0.1, normal(8, 9, seed=1)))
+    repeated = strict(repeated_noise(images, images.abs() + 0.1, normal(8, 9, seed=1)))
     figure = draw_repeated_noise(repeated, pixel_mm=0.5)
     pictures = [axis.images[0] for axis in figure.axes[:3]]
     assert len({picture.get_clim() for picture in pictures}) == 1

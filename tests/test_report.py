@@ -13,8 +13,8 @@ from pdip.calibration.metrics import checked_pair
 from pdip.errors import InputError
 from pdip.report import draw_overview
 from pdip.report.overview import panels
-from pdip.run_directory import strict
 from pdip.scan import ImageGrid
+from pdip.strict_json import strict
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from pdip.calibration.intervals import (
     sharpness_at_equal_coverage,
 )
 from pdip.calibration.metrics import data_range, psnr, relative_l2, ssim
-from pdip.calibration.plain import plain
 from pdip.calibration.ranking import (
     Reliability,
     Sparsification,
@@ -93,7 +92,6 @@ __all__ = [
     "normal_log_density",
     "patch_nll_per_pixel",
     "patches",
-    "plain",
     "psnr",
     "rank_correlation",
     "ranks",

@@ -18,7 +18,6 @@ from pdip.calibration.intervals import (
     sharpness_at_equal_coverage,
 )
 from pdip.calibration.metrics import psnr, relative_l2, ssim
-from pdip.calibration.plain import plain
 from pdip.calibration.ranking import (
     Reliability,
     Sparsification,
@@ -44,6 +43,7 @@ from pdip.calibration.scores import (
 )
 from pdip.calibration.spectrum import Spectrum, whitened_spectrum
 from pdip.errors import InputError
+from pdip.strict_json import strict
 from pdip.typing import Image
 
 PATCHES = {"patch_2": 2, "patch_10": 10, "joint": None}
@@ -113,7 +113,7 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as numbers, lists and dicts for JSON; NaN and infinities become None."""
-        return plain(self)
+        return strict(self)
 
 
 def evaluate(

@@ -13,10 +13,10 @@ from scipy.stats import norm
 from torch import Tensor
 
 from pdip.calibration.held_out import half_width
-from pdip.calibration.plain import plain
 from pdip.calibration.recalibration import Scales
 from pdip.calibration.view_bands import mean_bands, resampled_views
 from pdip.report.overview import PANEL_INCHES
+from pdip.strict_json import strict
 
 CURVE = tuple(k / 20 for k in range(1, 20))
 QUANTILES = np.linspace(0.01, 0.99, 41)
@@ -33,10 +33,10 @@ def check_summary(check) -> dict[str, Any]:
     """
     return {
         "verdict": check.verdict,
-        "held_out": plain(check.held_out),
+        "held_out": strict(check.held_out),
         "leave_one_out": {
             "note": "optimistic: the features were learned from all rays",
-            **{kind: plain(scores) for kind, scores in check.leave_one_out.items()},
+            **{kind: strict(scores) for kind, scores in check.leave_one_out.items()},
         },
         "whiteness": {
             "verdict": check.pattern,

@@ -8,9 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from pdip.calibration import WithheldRays, held_out_scores, plain, z_quantiles
+from pdip.calibration import WithheldRays, held_out_scores, z_quantiles
 from pdip.report.canvas import COLOURS, blank_figure
 from pdip.report.maps import draw_maps
+from pdip.strict_json import strict
 
 PANEL = (3.5, 3.0)
 WIDEST = 8.0
@@ -29,7 +30,7 @@ def held_out_record(rays: WithheldRays) -> dict[str, Any]:
     """
     std = rays.variance.sqrt()
     quantiles = z_quantiles(torch.zeros_like(std), std, rays.residual)
-    return {**plain(held_out_scores(rays)), "z_quantiles": plain(quantiles)}
+    return {**strict(held_out_scores(rays)), "z_quantiles": strict(quantiles)}
 
 
 def draw_held_out(rows: Sequence[dict]) -> Figure:
