@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pdip.arguments import parsed
@@ -183,7 +184,8 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
 def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
     """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
-    truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    truth, assumed = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
@@ -200,7 +202,8 @@ def run_stack(command, settings: Settings, reading, directory, source, terminal)
     """Reconstruct the slices of a stack, each rank its share, and put them together."""
     first = rank() == 0  # asked here: within a slice every rank is alone
     stack = read_stack(command.sinogram, command.geometry, **reading)
-    truths = read_truth(source, read_true_slices, stack, reading["dataset"])
+    truths, assumed = read_truth(source, read_true_slices, stack, reading["dataset"])
+    stack = replace(stack, assumptions=(*stack.assumptions, *assumed))
 
     def told(number: int) -> Observer:
         return Terminal(f"slice {number}, ") if first else Observer()
