@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import pdip
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure, settled
+from pdip.experiment import Case, Rows, save_figure, settled
+from pdip.experiment_command import experiment_parser, parsed, perform, positive
 from pdip.report.experiment_figures import draw_pairs
 from pdip.report.experiment_tables import markdown_table
 from pdip.settings import Settings
@@ -63,7 +64,7 @@ def main() -> None:
     parser = experiment_parser(
         __doc__, "hyperparameters_exact_vs_iterative.jsonl", views=(20,), count=1
     )
-    parser.add_argument("--rank", type=int, help="of the projection; default: as the data need")
+    parser.add_argument("--rank", type=positive, help="of the projection; default: by the data")
     options = parsed(parser)
     projected = pdip.Projected(rank=options.rank)
     solvers = {
@@ -88,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

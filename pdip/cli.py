@@ -71,11 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
-    try:
+
+    def run() -> int:
         commands = {"reconstruct": run_reconstruct, "select": run_select, "roi": run_roi}
         command = parsed(arguments, commands)
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
+
+    return exit_code(run)
+
+
+def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
+    """What ``run`` returns; whatever it raises becomes a sentence and its exit code.
+
+    Args:
+        run: the command.
+        kept: what an interruption leaves behind.
+    """
+    try:
+        return run()
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
     except InputError as error:
@@ -89,7 +103,7 @@ def answered(arguments: list[str]) -> int:
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
-        return failed(f"{reason or 'interrupted'}; nothing was kept.", 1)
+        return failed(f"{reason or 'interrupted'}; {kept}.", 1)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

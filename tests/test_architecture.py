@@ -17,7 +17,8 @@ LEVELS = (
      "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
      "in_sample", "withheld", "calibration_check", "stack_run", "selection_result", "kept",
      "selection"),
-    ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment"),
+    ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment",
+     "experiment_command"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
