@@ -143,3 +143,7 @@ def test_public_names_exist_once():
 
     assert len(set(pdip.__all__)) == len(pdip.__all__)
     assert all(hasattr(pdip, name) for name in pdip.__all__)
+
+
+def test_baselines_are_there_once_pdip_is_imported():
+    assert "pdip.baselines" in imported(ROOT / "__init__.py")
