@@ -338,7 +338,7 @@ def test_statistical_linearisation_is_the_regression_on_samples():
 @pytest.mark.parametrize("name", ["sigmoid", "softplus", "none"])
 def test_statistical_linearisation_is_the_integral_however_wide_h_is(name):
     image_scale = 0.3
-    cases = [(0, 400), (-8, 100), (5, 0), (0, 9), (0, 9.01), (-30, 25), (60, 1e4), (3, 1e6)]
+    cases = [(0, 400), (-8, 100), (5, 0), (0, 4), (0, 9.01), (-30, 25), (60, 1e4), (3, 1e6)]
     mean, variance = torch.tensor(cases, dtype=torch.float64).T
 
     def function(h):
@@ -366,7 +366,7 @@ def test_statistical_linearisation_is_the_integral_however_wide_h_is(name):
 
     found = statistical_linearisation(function, mean, variance)
     for (m, v), expected, slope, unexplained in zip(cases, *found, strict=True):
-        accuracy = 1e-9 if v > 9 else 1e-4  # of 48 Gauss-Hermite nodes at the widest
+        accuracy = 1e-9 if v > 9 else 1e-5  # of Gauss-Hermite nodes, see WIDE
         true = integral(value_of, m, v)
         assert float(expected) == pytest.approx(true, rel=accuracy)
         true_slope = integral(slope_of, m, v)
