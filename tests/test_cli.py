@@ -150,6 +150,12 @@ def test_a_truth_on_other_pixels_is_an_assumption_or_refused(files, tmp_path, ca
     assert not (tmp_path / "wide").exists()
 
 
+def test_a_box_before_the_first_row_is_told_what_a_box_is(finished, capsys):
+    assert cli.main(["roi", str(finished), "--box", "-3:-1,0:5"]) == 2
+    err = capsys.readouterr().err
+    assert "'-3:-1,0:5'" in err and "expected one argument" not in err
+
+
 def test_roi_answers_from_the_files_alone(finished, files, capsys, monkeypatch):
     monkeypatch.setattr(pipeline, "fit_dip", None)
     mask = np.zeros((16, 16), bool)
