@@ -7,7 +7,6 @@ posterior of the present fit, random ones, or all equidistant anew; views in com
 noise. A `--spread` below 180 degrees gives the objects preferred directions. Rows are resumed.
 """
 
-import argparse
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 
 import pdip
 from pdip.experiment import Rows, save_figure
+from pdip.experiment_command import command_line, perform, positive
 from pdip.plan import plan
 from pdip.posterior import CandidateViews, next_views
 from pdip.report import draw_design
@@ -84,9 +84,9 @@ def experiment(given, seed: int, rows: Rows) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     for name, default in FULL.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+        parser.add_argument("--" + name.replace("_", "-"), type=positive, default=default)
     parser.add_argument("--quick", action="store_true", help="seconds, to see that it runs")
     given = parser.parse_args()
     vars(given).update(QUICK if given.quick else {})
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

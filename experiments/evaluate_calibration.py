@@ -7,7 +7,6 @@ figure beside it: all of `pdip.calibration.evaluate`, and bands of the key numbe
 blocks of pixels. Where the run kept its covariance, ensembles are scored on draws from it.
 """
 
-import argparse
 import json
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 import pdip
 from pdip import calibration
 from pdip.calibration import bootstrap, evaluate
-from pdip.experiment import QUICK, save_figure
+from pdip.experiment import QUICK, save_figure, true_image
+from pdip.experiment_command import command_line, perform, positive
 from pdip.report import draw_calibration
 from pdip.run_directory import POSTERIOR, RunDirectory
 from pdip.scan import shepp_logan
@@ -31,10 +31,7 @@ def finished_run(path: Path, truth: Path):
     directory = RunDirectory(path)
     posterior = pdip.SavedPosterior(directory.read_tensors(POSTERIOR)[0])
     grid = directory.grid()
-    found = pdip.read_ground_truth(truth, grid)
-    if found is None:
-        raise pdip.InputError(f"{truth} holds neither 'ground_truth' nor 'reference'.")
-    return posterior, found, grid
+    return posterior, true_image(truth, grid), grid
 
 
 def quick_run():
@@ -64,11 +61,13 @@ def measured(posterior, truth, grid, *, samples: int, block: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--result", type=Path, help="folder of a finished run")
     parser.add_argument("--ground-truth", type=Path, help="true image, .npy, .npz or HDF5")
-    parser.add_argument("--samples", type=int, default=200, help="draws from a covariance")
-    parser.add_argument("--block", type=int, default=8, help="pixels, side of resampled blocks")
+    parser.add_argument("--samples", type=positive, default=200, help="draws from a covariance")
+    parser.add_argument(
+        "--block", type=positive, default=8, help="side of resampled blocks, pixels"
+    )
     parser.add_argument("--quick", action="store_true", help="a tiny simulated run instead")
     given = parser.parse_args()
     if not given.quick and None in (given.result, given.ground_truth):
@@ -85,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -13,7 +13,8 @@ from functools import partial
 
 import pdip
 from pdip.checkpoints import GivenFit
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
+from pdip.experiment import Case, Rows, save_figure
+from pdip.experiment_command import experiment_parser, parsed, perform
 from pdip.report.experiment_figures import OUTCOME, draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
 from pdip.settings import Settings
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

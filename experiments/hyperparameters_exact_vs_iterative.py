@@ -8,16 +8,22 @@ the pipeline does. `--rank` bounds what the projection keeps, to see where it be
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pdip
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure, settled
+from pdip.experiment import Case, Rows, save_figure, settled
+from pdip.experiment_command import experiment_parser, parsed, perform, positive
 from pdip.report.experiment_figures import draw_pairs
 from pdip.report.experiment_tables import markdown_table
 from pdip.settings import Settings
 from pdip.solvers import Solver
 
-TABLE = ("log_evidence", "standard_error", "worst_residual", "evaluations", "seconds")
+TABLE = (
+    "log_evidence", "standard_error", "worst_residual", "converged", "evaluations", "seconds",
+)  # fmt: skip
+QUICK_EVIDENCE = {"max_evaluations": 300}
+"""Enough for every solver to converge on the tiny problem: what does not cannot be compared."""
 
 
 def measured(
@@ -63,8 +69,10 @@ def main() -> None:
     parser = experiment_parser(
         __doc__, "hyperparameters_exact_vs_iterative.jsonl", views=(20,), count=1
     )
-    parser.add_argument("--rank", type=int, help="of the projection; default: as the data need")
+    parser.add_argument("--rank", type=positive, help="of the projection; default: by the data")
     options = parsed(parser)
+    if options.quick:
+        options.settings = replace(options.settings, evidence=QUICK_EVIDENCE)
     projected = pdip.Projected(rank=options.rank)
     solvers = {
         "cholesky": pdip.Cholesky(),
@@ -88,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -3,9 +3,8 @@
     python experiments/kmnist_calibration.py --images FILE.npz --views 20 --methods pdip mc_dropout
 
 Parallel beam, noise 5 and 10 % of mean|A x|, random rectangles without `--images`. `pdip` is the
-shipped pipeline; every baseline is given the same scan and the same fit. Each image, setting and
-method is one line of `--out`, and what stands there is not computed again: a long run can be
-killed and goes on. A method without an honest result has a line with its reason.
+shipped pipeline; every baseline is given the same scan and fit. Each image, setting and method is
+one line of `--out`, not computed again; one without an honest result is a line with its reason.
 """
 
 import time
@@ -16,7 +15,8 @@ from functools import partial
 import pdip
 from pdip.baselines import BASELINES, Baseline
 from pdip.checkpoints import GivenFit
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
+from pdip.experiment import Case, Rows, save_figure
+from pdip.experiment_command import experiment_parser, parsed, perform, whole
 from pdip.report.experiment_figures import OUTCOME, draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
 from pdip.settings import Settings, plain
@@ -79,7 +79,7 @@ def main() -> None:
         __doc__, "kmnist_calibration.jsonl", views=(5, 10, 20, 30), noise=(0.05, 0.1), count=10
     )
     parser.add_argument("--methods", nargs="+", choices=("pdip", *BASELINES), default=None)
-    parser.add_argument("--seed", type=int, default=0, help="of the baselines")
+    parser.add_argument("--seed", type=whole, default=0, help="of the baselines")
     options = parsed(parser)
     names = options.methods or ["pdip", *BASELINES]
     methods = methods_of(names, options.settings, options.quick)
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -8,17 +8,15 @@ simulated from the image with the same geometry and 5 % noise; `--rectangles` si
 rectangles instead. Every scan and variant is a JSON line of `--out`, with a figure beside it.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pdip
-from pdip.experiment import QUICK, QUICK_CASE, Case, Rows, out_path, save_figure, settled
+from pdip.experiment import Case, Rows, save_figure, settled
+from pdip.experiment_command import kmnist_parsed, kmnist_parser, perform
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
-from pdip.scan import read_images
 from pdip.settings import Settings
 
 VARIANTS = {
@@ -69,30 +67,18 @@ def measured(case: Case, names: list[str], settings: Settings) -> Iterator[dict]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="folder of the KMNIST images and cases")
-    source.add_argument("--rectangles", action="store_true", help="random rectangles instead")
-    source.add_argument("--quick", action="store_true", help="tiny rectangles, in seconds")
-    parser.add_argument("--views", type=int, nargs="+", default=[5, 20])
-    parser.add_argument("--images", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser = kmnist_parser(__doc__, "kmnist_defaults.jsonl", views=(5, 20))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--out", type=Path, help="default: runs/kmnist_defaults.jsonl")
-    given = parser.parse_args()
-    given.out = given.out or out_path("kmnist_defaults.jsonl", given.quick)
-    path = None if given.data is None else given.data / "kmnist_test_0_49.npz"
-    images = read_images(path)
-    cases = [Case(images, views, 0.05, k) for k in given.images for views in given.views]
-    settings = Settings.of(QUICK if given.quick else {})
+    given = kmnist_parsed(parser)
     rows, asked = Rows(given.out), []
-    for case in [QUICK_CASE] if given.quick else cases:
-        key = {**case.key, "settings": settings.resolved()}
+    for case in given.cases:
+        key = {**case.key, "settings": given.settings.resolved()}
         keys = {variant: key | {"variant": variant} for variant in given.variants}
-        asked += rows.complete(keys, partial(measured, case, settings=settings))
+        asked += rows.complete(keys, partial(measured, case, settings=given.settings))
     print(markdown_table(asked, ("views", "variant"), TABLE))
     figure = draw_series(asked, x="views", series="variant", metrics=METRICS)
     save_figure(figure, given.out)
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

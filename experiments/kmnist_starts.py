@@ -9,19 +9,17 @@ PSNR of the mean of their images, which is what several restarts ship; appends t
 with a figure beside it.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import torch
 
 import pdip
-from pdip.experiment import QUICK, QUICK_CASE, Case, Rows, out_path, save_figure
+from pdip.experiment import Case, Rows, save_figure
+from pdip.experiment_command import kmnist_parsed, kmnist_parser, perform, positive
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table
-from pdip.scan import read_images
 from pdip.settings import Settings
 
 METRICS = {
@@ -55,31 +53,20 @@ def measured(case: Case, starts: list[str], settings: Settings, restarts: int | 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="folder of images and cases")
-    source.add_argument("--quick", action="store_true", help="tiny rectangles, in seconds")
-    parser.add_argument("--views", type=int, nargs="+", default=[5])
-    parser.add_argument("--images", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser = kmnist_parser(__doc__, "kmnist_starts.jsonl", views=(5,))
     starts = ["fbp", "tv", "mixed", "shipped"]
     parser.add_argument("--starts", nargs="+", choices=starts, default=["shipped"])
-    parser.add_argument("--restarts", type=int, help="default: as many as the start has")
-    parser.add_argument("--out", type=Path, help="default: runs/kmnist_starts.jsonl")
-    given = parser.parse_args()
-    given.out = given.out or out_path("kmnist_starts.jsonl", given.quick)
-    path = None if given.data is None else given.data / "kmnist_test_0_49.npz"
-    images = read_images(path)
-    cases = [Case(images, views, 0.05, k) for k in given.images for views in given.views]
-    settings = Settings.of(QUICK if given.quick else {})
+    parser.add_argument("--restarts", type=positive, help="default: as many as the start has")
+    given = kmnist_parsed(parser)
     rows, asked = Rows(given.out), []
-    for case in [QUICK_CASE] if given.quick else cases:
-        key = {**case.key, "restarts": given.restarts, "settings": settings.resolved()}
+    for case in given.cases:
+        key = {**case.key, "restarts": given.restarts, "settings": given.settings.resolved()}
         keys = {start: key | {"start": start} for start in given.starts}
-        measure = partial(measured, case, settings=settings, restarts=given.restarts)
+        measure = partial(measured, case, settings=given.settings, restarts=given.restarts)
         asked += rows.complete(keys, measure)
     print(markdown_table(asked, ("views", "start"), METRICS))
     save_figure(draw_series(asked, x="views", series="start", metrics=METRICS), given.out)
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -9,7 +9,6 @@ are the mean std and error of edges that are seen (within 5 degrees) and that ar
 the coverage of each, and the rank correlation of std and |error|. Finished rows are gone on from.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 
 import pdip
 from pdip.experiment import Rows, save_figure
+from pdip.experiment_command import command_line, perform, positive
 from pdip.report import draw_arcs, edge_scores, stored_map
 from pdip.scan import drilled_disc, edge_visibility
 
@@ -73,12 +73,12 @@ def measure(scan, truth, settings) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--data", type=Path, help="folder of the HTC 2022 scans")
-    parser.add_argument("--arcs", type=int, nargs="+", default=[30, 60, 90, 180], help="degrees")
-    parser.add_argument("--size", type=int, default=128, help="pixels along a side")
-    parser.add_argument("--view-step", type=int, default=2, help="degrees from view to view")
-    parser.add_argument("--max-steps", type=int, default=4000, help="of each fit")
+    parser.add_argument("--arcs", type=positive, nargs="+", default=[30, 60, 90, 180], help="in °")
+    parser.add_argument("--size", type=positive, default=128, help="pixels along a side")
+    parser.add_argument("--view-step", type=positive, default=2, help="degrees from view to view")
+    parser.add_argument("--max-steps", type=positive, default=4000, help="of each fit")
     parser.add_argument("--quick", action="store_true", help="seconds, simulated")
     given = parser.parse_args()
     settings = {"dip": {"max_steps": given.max_steps}}
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import pdip
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
+from pdip.experiment import Case, Rows, save_figure
+from pdip.experiment_command import experiment_parser, parsed, perform
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table, posterior_scores
 from pdip.settings import Settings
@@ -58,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -14,7 +14,8 @@ import torch
 
 import pdip
 from pdip.dip.total_variation import total_variation
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure, settled
+from pdip.experiment import Case, Rows, save_figure, settled
+from pdip.experiment_command import experiment_parser, parsed, perform, positive, whole
 from pdip.linearised import IIDGroup, ParameterPrior
 from pdip.report.experiment_figures import draw_prior_samples
 from pdip.report.experiment_tables import markdown_table
@@ -59,8 +60,8 @@ def measured(case: Case, names: list[str], settings: Settings, options) -> Itera
 
 def main() -> None:
     parser = experiment_parser(__doc__, "prior_samples.jsonl", views=(20,), count=1)
-    parser.add_argument("--draws", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--draws", type=positive, default=500)
+    parser.add_argument("--seed", type=whole, default=0, help="of the draws")
     options = parsed(parser)
     rows, asked = Rows(options.out), []
     for case in options.cases:
@@ -76,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

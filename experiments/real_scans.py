@@ -8,7 +8,6 @@ withheld projections, which need no reference: z = (y - A x) / √(diag(A Σ A�
 at the iteration that is best against the reference. Rows are resumed; `--quick` needs no data.
 """
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,8 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.experiment import Rows, save_figure
+from pdip.experiment import Rows, save_figure, true_image
+from pdip.experiment_command import command_line, perform, positive
 from pdip.ray.cgls import cgls
 from pdip.report import draw_held_out, held_out_record, scores, stored_map
 from pdip.report.experiment_tables import flat, markdown_table
@@ -36,7 +36,7 @@ def read(name: str, given):
     """The whole scan and its reference."""
     if not given.quick:
         scan = pdip.read_scan(given.data / SCANS[name], image_size=given.image_size)
-        return scan, pdip.read_ground_truth(given.data / SCANS[name], scan.grid)
+        return scan, true_image(given.data / SCANS[name], scan.grid)
     beam, grid = pdip.FanBeam(range(0, 360, 10), 36, 0.8, 540, 90), pdip.ImageGrid((24, 24))
     generator, ray = torch.Generator().manual_seed(0), pdip.ray_transform(beam, grid)
     truth = 0.05 * walnut(grid, generator)
@@ -76,12 +76,12 @@ def measured(names: list[str], given, settings: pdip.Settings) -> Iterator[dict]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the scans")
     parser.add_argument("--scans", nargs="+", choices=SCANS, default=list(SCANS))
-    parser.add_argument("--views", type=int, default=60)
-    parser.add_argument("--image-size", type=int, default=128, help="pixels along a side")
-    parser.add_argument("--max-steps", type=int, default=4000, help="of each fit")
+    parser.add_argument("--views", type=positive, default=60)
+    parser.add_argument("--image-size", type=positive, default=128, help="pixels along a side")
+    parser.add_argument("--max-steps", type=positive, default=4000, help="of each fit")
     parser.add_argument("--quick", action="store_true", help="seconds, simulated")
     given = parser.parse_args()
     settings = pdip.Settings.of(QUICK if given.quick else {"dip": {"max_steps": given.max_steps}})
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -8,7 +8,6 @@ spread. One line of JSON per draw, with its maps, is appended to `runs/repeated_
 run that is started again goes on.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 import pdip
 from pdip.calibration import repeated_noise
 from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment_command import command_line, perform, positive, share, whole
 from pdip.report import draw_repeated_noise
 from pdip.scan import rectangles
 from pdip.strict_json import strict
@@ -49,12 +49,12 @@ def measured(truth, ray, noise: float, draw: int, settings: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=20, help="draws of the noise")
-    parser.add_argument("--size", type=int, default=28, help="pixels along a side")
-    parser.add_argument("--views", type=int, default=20)
-    parser.add_argument("--noise", type=float, default=0.05, help="std over mean|A x|")
-    parser.add_argument("--phantom", type=int, default=0, help="seed of the rectangles")
+    parser = command_line(__doc__)
+    parser.add_argument("--count", type=positive, default=20, help="draws of the noise")
+    parser.add_argument("--size", type=positive, default=28, help="pixels along a side")
+    parser.add_argument("--views", type=positive, default=20)
+    parser.add_argument("--noise", type=share, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--phantom", type=whole, default=0, help="seed of the rectangles")
     parser.add_argument("--quick", action="store_true", help="3 draws, 12 x 12 pixels")
     given = parser.parse_args()
     if given.quick:
@@ -80,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

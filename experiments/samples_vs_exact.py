@@ -14,7 +14,8 @@ from itertools import product
 import torch
 
 import pdip
-from pdip.experiment import Case, Rows, experiment_parser, parsed, save_figure
+from pdip.experiment import Case, Rows, save_figure
+from pdip.experiment_command import experiment_parser, parsed, perform, whole
 from pdip.posterior import SavedPosterior
 from pdip.report.experiment_figures import draw_series
 from pdip.report.experiment_tables import markdown_table
@@ -55,7 +56,7 @@ def measured(case: Case, names: list[tuple], settings: Settings, seed: int) -> I
 
 def main() -> None:
     parser = experiment_parser(__doc__, "samples_vs_exact.jsonl", views=(20,), count=4)
-    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--seed", type=whole, default=0, help="of the samples")
     options = parsed(parser)
     rows, asked = Rows(options.out), []
     names = ("covariance", "samples", "patch")
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -9,7 +9,8 @@ evidences and the truth; with `--along`, stopping points of one fit.
 
 import pdip
 from pdip.candidates import grid, merged
-from pdip.experiment import QUICK, Rows, experiment_parser, parsed, save_figure
+from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment_command import experiment_parser, parsed, perform, positive
 from pdip.kept import Along, Kept
 from pdip.report import draw_selection, picks_table, scores
 from pdip.result import mean_of
@@ -44,10 +45,10 @@ def rows_of(name: str, scan, truth, candidates: dict[str, Settings], along: bool
 
 def main() -> None:
     parser = experiment_parser(__doc__, "selection.jsonl", views=(20,), count=3)
-    parser.add_argument("--max-steps", type=int, default=4000)
-    parser.add_argument("--restarts", type=int, default=1)
+    parser.add_argument("--max-steps", type=positive, default=4000)
+    parser.add_argument("--restarts", type=positive, default=1)
     parser.add_argument("--over", action="append", help="a setting and its values, as pdip select")
-    parser.add_argument("--along", type=int, nargs="+", help="compare these stopping points")
+    parser.add_argument("--along", type=positive, nargs="+", help="compare these stopping points")
     given = parsed(parser)
     base = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}
     over = given.over or OVER
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

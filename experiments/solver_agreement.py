@@ -7,7 +7,6 @@ forms the posterior. Printed and kept as rows: log evidence, its standard error 
 relative difference of the std maps from the exact one, seconds; with a figure beside them.
 """
 
-import argparse
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from pathlib import Path
 import torch
 
 from pdip import fit_dip, linearise, optimise_evidence, ray_transform, unet_prior
-from pdip.experiment import Rows, out_path, save_figure
+from pdip.experiment import Rows, save_figure
+from pdip.experiment_command import command_line, out_path, perform, positive
 from pdip.posterior import Posterior
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
@@ -70,9 +70,9 @@ def measured(side: int, max_steps: int, names: list[str]) -> Iterator[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--side", type=int, nargs="+", choices=SCANS, default=[28])
-    parser.add_argument("--max-steps", type=int, default=400, help="of the fit")
+    parser = command_line(__doc__)
+    parser.add_argument("--side", type=positive, nargs="+", choices=SCANS, default=[28])
+    parser.add_argument("--max-steps", type=positive, default=400, help="of the fit")
     parser.add_argument("--quick", action="store_true", help="8 x 8 pixels, in seconds")
     parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.jsonl")
     options = parser.parse_args()
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -5,7 +5,6 @@ and in a chain, with the evidence and posterior that the pipeline uses. One row 
 a figure of them; a slice that is missing in a chain needs those before it once more.
 """
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.experiment import QUICK, Rows, out_path, save_figure
+from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment_command import command_line, out_path, perform, positive
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
 from pdip.settings import Settings
@@ -65,12 +65,12 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--views", type=int, default=20)
-    parser.add_argument("--slices", type=int, default=5)
+    parser = command_line(__doc__)
+    parser.add_argument("--size", type=positive, default=32)
+    parser.add_argument("--views", type=positive, default=20)
+    parser.add_argument("--slices", type=positive, default=5)
     parser.add_argument("--step", type=float, default=0.06)
-    parser.add_argument("--restarts", type=int)
+    parser.add_argument("--restarts", type=positive)
     parser.add_argument("--start")
     parser.add_argument("--quick", action="store_true", help="a tiny stack, in seconds")
     parser.add_argument("--out", type=Path, help="default: runs/stack_chains.jsonl")
@@ -91,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

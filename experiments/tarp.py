@@ -9,7 +9,6 @@ reconstruction, which sees its size; beside them the rank of the image's mean. O
 appended to `runs/tarp.jsonl`; a run that is started again goes on from there.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import pdip
 from pdip.calibration import bootstrap, credibility, expected_coverage, ranks, uniformity
 from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment_command import command_line, perform, positive, share
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
 from pdip.strict_json import strict
@@ -70,12 +70,12 @@ def summarised(rows: list[dict]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=200, help="simulated scans")
-    parser.add_argument("--size", type=int, default=28, help="pixels along a side")
-    parser.add_argument("--views", type=int, default=20)
-    parser.add_argument("--noise", type=float, default=0.05, help="std over mean|A x|")
-    parser.add_argument("--samples", type=int, default=200, help="of each posterior")
+    parser = command_line(__doc__)
+    parser.add_argument("--count", type=positive, default=200, help="simulated scans")
+    parser.add_argument("--size", type=positive, default=28, help="pixels along a side")
+    parser.add_argument("--views", type=positive, default=20)
+    parser.add_argument("--noise", type=share, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--samples", type=positive, default=200, help="of each posterior")
     parser.add_argument("--quick", action="store_true", help="3 scans of 12 x 12 pixels")
     given = parser.parse_args()
     if given.quick:
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -31,6 +31,7 @@ from pdip.evidence import (
     optimise_evidence,
 )
 from pdip.posterior import Mixture, Posterior, SavedPosterior
+from pdip import baselines as baselines
 from pdip.calibration import coverage, psnr, relative_l2, ssim
 from pdip.report import draw_overview
 from pdip.settings import Settings

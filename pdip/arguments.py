@@ -35,7 +35,7 @@ def parsed(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
         )),
     }  # fmt: skip
-    found, unknown = parser.parse_known_args(arguments)
+    found, unknown = parser.parse_known_args(_joined(arguments))
     for argument in unknown:
         if argument.startswith("--"):
             name = argument.partition("=")[0]
@@ -43,6 +43,17 @@ def parsed(
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
     found.run = commands[found.command]
     return found
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """The same with ``--box`` and a value that begins with a minus, no option, in one piece."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--box" and argument[:1] == "-" and argument[:2] != "--":
+            joined[-1] = f"--box={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:

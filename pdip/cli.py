@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pdip.arguments import parsed
@@ -70,11 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
-    try:
+
+    def run() -> int:
         commands = {"reconstruct": run_reconstruct, "select": run_select, "roi": run_roi}
         command = parsed(arguments, commands)
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
+
+    return exit_code(run)
+
+
+def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
+    """What ``run`` returns; whatever it raises becomes a sentence and its exit code.
+
+    Args:
+        run: the command.
+        kept: what an interruption leaves behind.
+    """
+    try:
+        return run()
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
     except InputError as error:
@@ -88,7 +103,7 @@ def answered(arguments: list[str]) -> int:
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
-        return failed(f"{reason or 'interrupted'}; nothing was kept.", 1)
+        return failed(f"{reason or 'interrupted'}; {kept}.", 1)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -183,7 +198,8 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
 def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
     """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
-    truth = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    truth, assumed = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
@@ -200,7 +216,8 @@ def run_stack(command, settings: Settings, reading, directory, source, terminal)
     """Reconstruct the slices of a stack, each rank its share, and put them together."""
     first = rank() == 0  # asked here: within a slice every rank is alone
     stack = read_stack(command.sinogram, command.geometry, **reading)
-    truths = read_truth(source, read_true_slices, stack, reading["dataset"])
+    truths, assumed = read_truth(source, read_true_slices, stack, reading["dataset"])
+    stack = replace(stack, assumptions=(*stack.assumptions, *assumed))
 
     def told(number: int) -> Observer:
         return Terminal(f"slice {number}, ") if first else Observer()

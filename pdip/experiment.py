@@ -1,6 +1,5 @@
 """What experiments share: which scans, rows of JSON that a long run goes on from, figures."""
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ from pdip.linearised import LinearGaussianModel
 from pdip.posterior import relinearise
 from pdip.ray import RayTransform, ray_transform
 from pdip.report.summary import versions
-from pdip.scan import ImageSet, Scan, read_images
-from pdip.settings import Settings
+from pdip.scan import ImageGrid, ImageSet, Scan, read_ground_truth, read_images
 from pdip.strict_json import strict
 from pdip.typing import Image
 
@@ -64,53 +62,6 @@ class Case:
 
 QUICK_CASE = Case(read_images(None, side=8), views=4, noise=0.05, number=0)
 """The scan of ``--quick``."""
-
-
-def experiment_parser(
-    doc: str, out: str, *, views: Iterable[int], noise: Iterable[float] = (0.05,), count: int = 4
-) -> argparse.ArgumentParser:
-    """The arguments of every experiment on simulated scans, with its own defaults.
-
-    Args:
-        doc: docstring of the experiment; its first paragraph is the description.
-        out: name of the JSON file; it goes to ``runs/``, and to ``runs/quick/`` with ``--quick``.
-        views, noise, count: what is done if nothing is said.
-    """
-    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
-    parser.add_argument("--images", type=Path, help=".npz of images; default: random rectangles")
-    parser.add_argument("--views", type=int, nargs="+", help="default: " + _listed(views))
-    parser.add_argument("--noise", type=float, nargs="+", help="default: " + _listed(noise))
-    parser.add_argument("--first", type=int, default=0, help="number of the first image")
-    parser.add_argument("--count", type=int, help=f"number of images, default: {count}")
-    parser.add_argument("--quick", action="store_true", help="a tiny problem, in seconds")
-    parser.add_argument("--out", type=Path, help=f"default: runs/{out}")
-    parser.set_defaults(full={"views": views, "noise": noise, "count": count}, file=out)
-    return parser
-
-
-def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line with what it leaves out filled in, ``settings`` and ``cases`` included."""
-    options = parser.parse_args()
-    quick = {"views": (QUICK_CASE.views,), "noise": options.full["noise"][:1], "count": 1}
-    for key, value in (quick if options.quick else options.full).items():
-        setattr(options, key, value if getattr(options, key) is None else getattr(options, key))
-    if options.out is None:
-        options.out = out_path(options.file, options.quick)
-    options.settings = Settings.of(QUICK if options.quick else {})
-    tiny = options.quick and options.images is None
-    images = QUICK_CASE.images if tiny else read_images(options.images)
-    options.cases = [
-        Case(images, views, noise, number)
-        for number in range(options.first, options.first + options.count)
-        for noise in options.noise
-        for views in options.views
-    ]
-    return options
-
-
-def out_path(name: str, quick: bool) -> Path:
-    """Where the numbers of an experiment go; those of its quick form have a folder of their own."""
-    return Path("runs", "quick" if quick else "", name)
 
 
 class Rows:
@@ -178,6 +129,21 @@ class Rows:
             ) from None
 
 
+def true_image(path: Path, grid: ImageGrid) -> Image:
+    """The truth or reference of a file, on the grid; what is assumed of it is printed.
+
+    Raises:
+        InputError: the file has none or cannot be used.
+    """
+    found = read_ground_truth(path, grid, assumed=lambda said: print(f"assumed: {said}"))
+    if found is None:
+        raise InputError(
+            f"{path} holds neither 'ground_truth' nor 'reference'; name a .npy image or a .npz or "
+            "HDF5 file with one of them."
+        )
+    return found
+
+
 def settled(model: LinearGaussianModel, scan: Scan, **keywords) -> EvidenceFit:
     """The evidence optimised, the slopes renewed, and optimised again, as the pipeline does.
 
@@ -201,7 +167,3 @@ def save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for ending in (".png", ".pdf"):
         figure.savefig(path.with_suffix(ending), dpi=150)
-
-
-def _listed(values: Iterable) -> str:
-    return " ".join(map(str, values))

@@ -40,7 +40,7 @@ from pdip.typing import Image
 
 
 def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset: str | None):
-    """The truth that was named, or the one inside the scan file, or None.
+    """The truth that was named, or the one inside the scan file, or None; and what it assumes.
 
     Args:
         source: the files ``sinogram`` and ``ground_truth``.
@@ -48,17 +48,18 @@ def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset:
         place: the grid or the stack to compare with.
         dataset: of the sinogram in an HDF5 file.
     """
+    assumed: list[str] = []
     if source["ground_truth"] is not None:
-        truth = read(source["ground_truth"], place)
+        truth = read(source["ground_truth"], place, assumed=assumed.append)
         if truth is None:
             raise InputError(
                 f"{source['ground_truth']} holds neither 'ground_truth' nor 'reference'; name a "
                 ".npy image or a .npz or HDF5 file with one of them."
             )
-        return truth
+        return truth, assumed
     if Path(source["sinogram"]).suffix.lower() == ".npy":
-        return None
-    return read(source["sinogram"], place, dataset)
+        return None, assumed
+    return read(source["sinogram"], place, dataset, assumed.append), assumed
 
 
 def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Scan:

@@ -17,7 +17,8 @@ LEVELS = (
      "run_identity", "tensor_file", "run_directory", "checkpoints", "plan", "pipeline",
      "in_sample", "withheld", "calibration_check", "stack_run", "selection_result", "kept",
      "selection"),
-    ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment"),
+    ("config", "candidates", "arguments", "terminal", "run_files", "cli", "experiment",
+     "experiment_command"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
@@ -142,3 +143,7 @@ def test_public_names_exist_once():
 
     assert len(set(pdip.__all__)) == len(pdip.__all__)
     assert all(hasattr(pdip, name) for name in pdip.__all__)
+
+
+def test_baselines_are_there_once_pdip_is_imported():
+    assert "pdip.baselines" in imported(ROOT / "__init__.py")

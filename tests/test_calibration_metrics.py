@@ -104,7 +104,9 @@ def test_metrics_agree_with_uncertainty_toolbox(large):
 
 
 def test_ence_agrees_with_netcal(large):
-    regression = pytest.importorskip("netcal.metrics.regression")
+    regression = pytest.importorskip(
+        "netcal.metrics.regression", reason="needs netcal: pip install -e '.[oracles]'"
+    )
     arrays = [x[:2000] for x in flat(*large)]
     mean, _, truth = arrays
     # On evenly spread stds its bins of equal width are ours of equal count.

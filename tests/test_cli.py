@@ -135,6 +135,27 @@ def test_ground_truth_file_is_for_scores_only(files, tmp_path, finished):
     assert numbers["psnr"] == strict_json(finished / "summary.json")["psnr"]
 
 
+@pytest.mark.slow
+def test_a_truth_on_other_pixels_is_an_assumption_or_refused(files, tmp_path, capsys):
+    np.save(tmp_path / "truth.npy", np.load(files / "truth.npy").repeat(2, 0).repeat(2, 1))
+    asked = ["--ground-truth", str(tmp_path / "truth.npy")]
+    assert reconstruct(files, tmp_path / "run", *asked) == 0
+    numbers = strict_json(tmp_path / "run" / "summary.json")
+    [said] = [sentence for sentence in numbers["assumptions"] if "ground truth" in sentence]
+    assert capsys.readouterr().out.count(f"assumed: {said}\n") == 1
+    np.save(tmp_path / "truth.npy", np.ones((5, 7)))
+    assert reconstruct(files, tmp_path / "wide", *asked) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "aspect ratio" in err
+    assert not (tmp_path / "wide").exists()
+
+
+def test_a_box_before_the_first_row_is_told_what_a_box_is(finished, capsys):
+    assert cli.main(["roi", str(finished), "--box", "-3:-1,0:5"]) == 2
+    err = capsys.readouterr().err
+    assert "'-3:-1,0:5'" in err and "expected one argument" not in err
+
+
 def test_roi_answers_from_the_files_alone(finished, files, capsys, monkeypatch):
     monkeypatch.setattr(pipeline, "fit_dip", None)
     mask = np.zeros((16, 16), bool)

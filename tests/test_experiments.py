@@ -17,6 +17,7 @@ import pdip
 from pdip.baselines import BASELINES, Baseline, gaussian
 from pdip.errors import ComputationError, InputError
 from pdip.experiment import Rows
+from pdip.experiment_command import perform
 from pdip.report.experiment_tables import flat, markdown_table, mean_and_error
 from pdip.scan import read_images
 
@@ -81,6 +82,71 @@ def test_a_finished_run_is_evaluated_on_its_own_pixels(files, finished, monkeypa
     assert found["nll_per_pixel"]["joint"] == pytest.approx(
         -summary["log_likelihood_per_pixel"], rel=1e-3
     )
+
+
+def ending(path: Path, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code of an experiment that fails, and what it says on stderr."""
+    with pytest.raises(SystemExit) as left:
+        run(path, monkeypatch, *arguments)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_wrong_usage_is_one_sentence(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, said = ending(path, monkeypatch, capsys, "--quick", "--nonsense")
+    assert code == 2 and said.count("\n") == 1 and said.startswith("pdip: ") and "--help" in said
+    assert not list(tmp_path.iterdir())
+
+
+UNUSABLE = {
+    "no such images": ("noise_levels", ["--images", "nope.npz"], "nope.npz"),
+    "no images in the file": ("prior_samples", ["--images", "other.npz"], "'images'"),
+    "no view": ("kmnist_calibration", ["--views", "0"], "--views: expected a whole number of 1"),
+    "half a view": ("kmnist_starts", ["--views", "2.5"], "'2.5'"),
+    "noise below 0": ("samples_vs_exact", ["--noise", "-1"], "--noise: expected a number of 0"),
+    "noise is nan": ("tarp", ["--noise", "nan"], "'nan'"),
+    "no image of that number": ("evidence_objectives", ["--first", "-1"], "--first"),
+    "seed below 0": ("prior_samples", ["--seed", "-1"], "--seed"),
+    "no pixel": ("repeated_noise", ["--size", "0"], "--size"),
+    "no such folder": ("real_scans", ["--data", "nope"], "nope"),
+    "no such arcs": ("limited_angle", ["--data", "nope"], "nope"),
+    "no such cases": ("kmnist_defaults", ["--data", "nope"], "nope"),
+    "no such run": ("evaluate_calibration", ["--result", "nope", "--ground-truth", "t"], "nope"),
+    "no reference": ("real_scans", ["--data", "bare", "--scans", "lotus"], "'reference'"),
+}
+
+
+@pytest.mark.parametrize("stem, arguments, named", UNUSABLE.values(), ids=UNUSABLE)
+def test_unusable_input_is_one_sentence(stem, arguments, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("other.npz", image=np.ones((4, 4)))
+    Path("bare", "lotus").mkdir(parents=True)
+    geometry = {"geometry": "parallel", "angles": np.arange(4.0), "det_pixel_mm": 1.0}
+    np.savez("bare/lotus/lotus_small.npz", sinogram=np.eye(4, 11), **geometry)
+    code, said = ending(FOLDER / f"{stem}.py", monkeypatch, capsys, *arguments)
+    assert code == 2 and said.count("\n") == 1 and named in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [np.full((16, 16), np.nan), None, np.ones((5, 7))])
+def test_an_unusable_truth_of_a_run_is_one_sentence(
+    truth, files, finished, tmp_path, monkeypatch, capsys
+):
+    if truth is not None:
+        np.save(tmp_path / "t.npy", truth)
+    path, asked = FOLDER / "evaluate_calibration.py", ["--ground-truth", str(tmp_path / "t.npy")]
+    code, said = ending(path, monkeypatch, capsys, "--result", str(finished), *asked)
+    assert code == 2 and said.count("\n") == 1 and "t.npy" in said
+
+
+def test_a_computation_without_a_result_is_one_sentence(capsys):
+    def main():
+        raise ComputationError("no honest result")
+
+    with pytest.raises(SystemExit) as left:
+        perform(main)
+    assert left.value.code == 1 and capsys.readouterr().err == "pdip: no honest result\n"
 
 
 def test_mean_and_error_are_those_of_numpy():

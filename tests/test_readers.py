@@ -190,6 +190,26 @@ def test_truth_with_a_pixel_size_is_placed_on_the_axis_and_padded_with_zeros(tmp
     np.testing.assert_array_equal(found, np.pad(np.ones((2, 2)), 1))
 
 
+def test_truth_of_another_aspect_ratio_needs_a_pixel_size(tmp_path):
+    np.save(tmp_path / "truth.npy", np.ones((5, 7)))
+    said = refusal(read_ground_truth, tmp_path / "truth.npy", ImageGrid((16, 16)))
+    assert "16 x 16" in said and "5 x 7" in said and "ref_pixel_mm" in said
+    path = save_npz(tmp_path, reference=np.ones((5, 7)), ref_pixel_mm=1.0)
+    assert read_ground_truth(path, ImageGrid((16, 16))).sum() == 35
+
+
+def test_resampling_a_truth_without_a_pixel_size_is_an_assumption(tmp_path):
+    said = []
+    for side in (4, 8):
+        np.save(tmp_path / "truth.npy", np.ones((side, side)))
+        read_ground_truth(tmp_path / "truth.npy", ImageGrid((4, 4), 0.3), assumed=said.append)
+        assert len(said) == (side == 8)
+    assert "8 x 8" in said[0] and "0.15 mm" in said[0] and "0.3 mm" in said[0]
+    path = save_npz(tmp_path, reference=np.ones((8, 8)), ref_pixel_mm=0.5)
+    read_ground_truth(path, ImageGrid((4, 4)), assumed=said.append)
+    assert len(said) == 1
+
+
 def test_npz_without_a_truth_gives_none(tmp_path):
     assert read_ground_truth(save_npz(tmp_path, sinogram=SINOGRAM), ImageGrid((4, 4))) is None
 

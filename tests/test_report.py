@@ -75,9 +75,10 @@ def test_images_of_two_grids_and_constant_truths_are_refused(pair):
         psnr(image, torch.ones_like(truth))
 
 
-@pytest.mark.parametrize("std", [0.001, 0.1])
-def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair, std):
+@pytest.mark.parametrize("near", [0.3, 1.2])
+def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair, near):
     image, truth = (x.numpy() for x in pair)
+    std = near * float(np.quantile(np.abs(image - truth), 0.999))
     rows = panels(image, 0 * image + std, truth)
     shown = {panel.title.split(" (")[0]: panel for row in rows for panel in row}
     assert set(shown) == {
@@ -87,6 +88,16 @@ def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair,
         assert (shown[one].low, shown[one].high) == (shown[other].low, shown[other].high)
         assert shown[one].label == shown[other].label == "1/mm"
     assert np.allclose(shown["|error| / std"].values, np.abs(image - truth) / std, rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [0.01, 100.0])
+def test_std_and_error_have_each_their_own_colours_where_one_would_be_uniform(pair, far):
+    image, truth = (x.numpy() for x in pair)
+    error = np.abs(image - truth)
+    rows = panels(image, far * error, truth)
+    shown = {panel.title.split(" (")[0]: panel for row in rows for panel in row}
+    for title, values in (("standard deviation", far * error), ("|error|", error)):
+        assert shown[title].high == pytest.approx(np.quantile(values, 0.999), rel=1e-5)
 
 
 def test_without_a_truth_only_reconstruction_and_std_are_drawn(pair):

@@ -209,6 +209,12 @@ def test_true_volume_of_other_slices_is_refused(tmp_path):
         np.save(tmp_path / "truth.npy", np.ones(shape))
         said = refusal(read_true_slices, tmp_path / "truth.npy", stack)
         assert "4 slices as in the stack or the 2 selected" in said
+    np.save(tmp_path / "truth.npy", np.ones((4, 5, 7)))
+    assert "aspect ratio" in refusal(read_true_slices, tmp_path / "truth.npy", stack)
+    said = []
+    np.save(tmp_path / "truth.npy", np.ones((4, 10, 10)))
+    read_true_slices(tmp_path / "truth.npy", stack, assumed=said.append)
+    assert len(said) == 1 and "10 x 10" in said[0]
     assert "(rows, columns)" in refusal(
         read_ground_truth, save(tmp_path / "t.npz", ground_truth=np.ones((4, 5, 5))),
         ImageGrid((5, 5)),

@@ -13,7 +13,7 @@ from pdip.scan import ImageGrid
 # Okabe & Ito (2008); with the markers a series can be told apart in grey, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2
 FAR_BELOW = -10.0
 """Log-likelihoods below are drawn on a logarithmic scale: those of failures reach -1000."""
@@ -66,9 +66,12 @@ def draw_series(
                 axis.axhline(references[metric], color="0.5", linestyle="--", linewidth=1)
             _dress(axis, x, label, ticks, scale)
             if panels is not None:
-                axis.set_title(f"{panels} {value[0]}")
+                axis.set_title(_titled(panels, value[0]))
     handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=2 * shape[1], frameon=False)
+    figure.legend(
+        *handles, title=series.replace("_", " "), loc="outside lower center", ncols=2 * shape[1],
+        frameon=False, handlelength=3.5,
+    )  # fmt: skip
     return figure
 
 
@@ -172,6 +175,11 @@ def _draw_line(axis, rows, x, metric, ticks, scale, shift, number, name) -> None
     )  # fmt: skip
 
 
+def _titled(quantity: str, value: Any) -> str:
+    """What a panel shows; a noise level, which is a share, in per cent."""
+    return f"{100 * value:g} % noise" if quantity == "noise" else f"{quantity} {value}"
+
+
 def _dress(axis, x: str, label: str, ticks: Iterable, scale: str) -> None:
     if scale == "steps":
         axis.set_xticks(range(len(list(ticks))), [str(tick) for tick in ticks])
@@ -183,6 +191,8 @@ def _dress(axis, x: str, label: str, ticks: Iterable, scale: str) -> None:
         powers = -(10.0 ** np.arange(1, np.ceil(np.log10(-low)) + 1))
         axis.set_yticks([*powers, -5, 0, 5], [f"{tick:g}" for tick in (*powers, -5, 0, 5)])
         axis.set_ylim(1.5 * low, max(high + 1, 0))
+    else:
+        axis.ticklabel_format(axis="y", useOffset=False)
     axis.set(xlabel=x, ylabel=label)
     axis.grid(color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)

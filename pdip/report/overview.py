@@ -14,6 +14,8 @@ IMAGE_MAP, ERROR_MAP, RATIO_MAP = "gray", "viridis", "cividis"
 RATIO_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 PANEL_INCHES = 3.7
 UNIT = "1/mm"
+FAR_APART = 3.0
+"""Ratio of the largest std and |error| from which each has its own colours."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Panel:
 def draw_overview(image: Image, std: Image, truth: Image | None, grid: ImageGrid) -> Figure:
     """Reconstruction and std; with a truth also the truth, |error| and |error| / std.
 
-    Truth and reconstruction share one window, std and |error| another, so that equal colours mean
-    equal values. All colour maps are ordered in lightness and safe for colour-blind eyes.
+    Truth and reconstruction share one window. Std and |error| share another, so that equal colours
+    mean equal values, unless one of them would be almost uniform in it. All colour maps are ordered
+    in lightness and safe for colour-blind eyes.
 
     Args:
         image: (height, width), 1/mm.
@@ -78,12 +81,12 @@ def panels(image: np.ndarray, std: np.ndarray, truth: np.ndarray | None) -> list
     low, high = window(truth)
     error = np.abs(image - truth)
     ratio = error / np.maximum(std, np.finfo(np.float32).tiny)
-    largest = max(window(std)[1], window(error)[1])
+    largest_std, largest_error = shared_limits(std, error)
     inside = float((ratio <= 1.96).mean())
     return [
         [
             Panel(image, "reconstruction", IMAGE_MAP, low, high),
-            Panel(std, "standard deviation", ERROR_MAP, 0.0, largest),
+            Panel(std, "standard deviation", ERROR_MAP, 0.0, largest_std),
             Panel(
                 ratio, f"|error| / std ({inside:.0%} below 1.96)", RATIO_MAP,
                 RATIO_STEPS[0], RATIO_STEPS[-1], "standard deviations", RATIO_STEPS,
@@ -91,9 +94,15 @@ def panels(image: np.ndarray, std: np.ndarray, truth: np.ndarray | None) -> list
         ],
         [
             Panel(truth, "ground truth", IMAGE_MAP, low, high),
-            Panel(error, "|error|", ERROR_MAP, 0.0, largest),
+            Panel(error, "|error|", ERROR_MAP, 0.0, largest_error),
         ],
     ]  # fmt: skip
+
+
+def shared_limits(std: np.ndarray, error: np.ndarray) -> tuple[float, float]:
+    """Where the colours of std and |error| end: at one value, or far apart each at its own."""
+    ends = window(std)[1], window(error)[1]
+    return ends if max(ends) > FAR_APART * min(ends) else (max(ends), max(ends))
 
 
 def window(values: np.ndarray) -> tuple[float, float]:

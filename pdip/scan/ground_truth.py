@@ -1,6 +1,7 @@
 """Read true images, for scoring only; they are never part of a scan."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,23 @@ from pdip.typing import Image
 
 
 def read_ground_truth(
-    path: str | Path, grid: ImageGrid, dataset: str | None = None
+    path: str | Path,
+    grid: ImageGrid,
+    dataset: str | None = None,
+    assumed: Callable[[str], None] | None = None,
 ) -> Image | None:
     """Read the true image for scoring only; it is never part of a scan.
 
     Each pixel of the result is the mean of the truth over that pixel (zero outside of it), so
     that the two may differ in shape and pixel size. A truth without a pixel size is taken to
-    cover the same square as ``grid``.
+    cover what ``grid`` covers, and must have its aspect ratio.
 
     Args:
         path: ``.npy`` image (rows, columns), or ``.npz`` or HDF5 with ``ground_truth``
             (``pixel_mm``) or ``reference`` (``ref_pixel_mm``).
         grid: the pixels to compare on.
         dataset: of the sinogram in an HDF5 file; the truth is looked for beside it.
+        assumed: is told what is assumed of the truth, in one sentence.
 
     Returns:
         (height, width) float32 in 1/mm, or None where the file has no truth.
@@ -37,7 +42,11 @@ def read_ground_truth(
         InputError: the file cannot be used.
     """
     truth = _Truth.of(path, dataset)
-    return None if truth is None else truth.on_grid(truth.values, grid)
+    if truth is None:
+        return None
+    image = truth.checked(truth.values)
+    truth = truth.placed(image.shape, grid, assumed)
+    return truth.on_grid(image, grid)
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,38 @@ class _Truth:
                 return cls(fields[key], fields.get(pixel_key), path)
         return None
 
-    def on_grid(self, image: np.ndarray | str, grid: ImageGrid) -> Image:
-        """One of the images, on the pixels to compare on."""
-        return _on_grid(_checked_image(image, self.path), self.pixel_mm, grid)
+    def placed(
+        self, shape: tuple[int, int], grid: ImageGrid, assumed: Callable[[str], None] | None
+    ) -> "_Truth":
+        """The same with a pixel size: its own, or the one with which it covers the grid."""
+        if self.pixel_mm is not None:
+            pixel_mm = positive_mm("pixel size of the ground truth", self.pixel_mm)
+            return replace(self, pixel_mm=pixel_mm)
+        if shape == grid.shape:
+            return replace(self, pixel_mm=grid.pixel_mm)
+        if shape[0] * grid.shape[1] != shape[1] * grid.shape[0]:
+            raise InputError(
+                f"the ground truth in {self.path.name} must have the aspect ratio of the "
+                f"{grid.shape[0]} x {grid.shape[1]} pixels of the image, got {shape[0]} x "
+                f"{shape[1]}; crop or pad it, or save it as .npz with 'reference' and its pixel "
+                "size 'ref_pixel_mm'."
+            )
+        pixel_mm = grid.size_mm[0] / shape[0]
+        if assumed is not None:
+            assumed(
+                f"The ground truth, {shape[0]} x {shape[1]} pixels without a pixel size, covers "
+                f"what the image covers: its pixels of {pixel_mm:.4g} mm are averaged over those "
+                f"of {grid.pixel_mm:.4g} mm."
+            )
+        return replace(self, pixel_mm=pixel_mm)
+
+    def checked(self, image: np.ndarray | str) -> np.ndarray:
+        """One of the images in double precision, finite."""
+        return _checked_image(image, self.path)
+
+    def on_grid(self, image: np.ndarray, grid: ImageGrid) -> Image:
+        """One of the checked images of a placed truth, on the pixels to compare on."""
+        return _on_grid(image, ImageGrid(image.shape, self.pixel_mm), grid)
 
 
 @dataclass(frozen=True)
@@ -87,11 +125,14 @@ class TrueSlices:
 
     def __getitem__(self, number: int) -> Image:
         image = np.asarray(self.truth.values[self.place[number]])
-        return self.truth.on_grid(image, self.grid)
+        return self.truth.on_grid(self.truth.checked(image), self.grid)
 
 
 def read_true_slices(
-    path: str | Path, stack: Stack, dataset: str | None = None
+    path: str | Path,
+    stack: Stack,
+    dataset: str | None = None,
+    assumed: Callable[[str], None] | None = None,
 ) -> TrueSlices | None:
     """Read the true volume (slices, rows, columns) of a stack as :func:`read_ground_truth` does.
 
@@ -99,7 +140,7 @@ def read_true_slices(
         path: a file as for :func:`read_ground_truth`, with one image for each slice of the
             stack's file or for each of its selected slices.
         stack: the stack to compare with.
-        dataset: as for :func:`read_ground_truth`.
+        dataset, assumed: as for :func:`read_ground_truth`.
 
     Returns:
         the true images by slice number, or None where the file has no truth.
@@ -119,14 +160,11 @@ def read_true_slices(
         )
     own = stack.numbers if shape[0] == total else range(len(stack))
     place = dict(zip(stack.numbers, own, strict=True))
-    return TrueSlices(truth, place, stack.grid)
+    return TrueSlices(truth.placed(shape[1:], stack.grid, assumed), place, stack.grid)
 
 
-def _on_grid(image: np.ndarray, pixel_mm: float | None, grid: ImageGrid) -> Image:
+def _on_grid(image: np.ndarray, truth_grid: ImageGrid, grid: ImageGrid) -> Image:
     """The mean of the image over each pixel of the grid."""
-    if pixel_mm is None:
-        pixel_mm = max(grid.size_mm) / max(image.shape)
-    truth_grid = ImageGrid(image.shape, positive_mm("pixel size of the ground truth", pixel_mm))
     rows = _overlap(truth_grid.shape[0], truth_grid.pixel_mm, grid.shape[0], grid.pixel_mm)
     columns = _overlap(truth_grid.shape[1], truth_grid.pixel_mm, grid.shape[1], grid.pixel_mm)
     if truth_grid == grid:
