@@ -12,7 +12,12 @@ from pdip.scan import Scan
 from pdip.typing import Mask
 
 WITHHELD = ("auto", "views", "rays")
-REGIONS = ("none", "object", "std")
+REGIONS = {
+    "none": (),
+    "object": ("air", "the object"),
+    "std": ("the half of smaller std", "the half of larger std"),
+}
+"""Kind -> what its regions are called."""
 LEAST_VIEWS = 10
 """Views of a scan from which whole ones are withheld by default."""
 LEAST_WITHHELD = 3

@@ -44,8 +44,12 @@ class Scales:
 
 def is_determined(scale: ViewBand) -> bool:
     """Whether the interval is narrow and does not end where the search does."""
-    inside = RANGE[0] * 1.01 < scale.low and scale.high < RANGE[1] / 1.01
-    return inside and scale.high <= LARGEST_RATIO * scale.low
+    return all(ends_inside(scale)) and scale.high <= LARGEST_RATIO * scale.low
+
+
+def ends_inside(scale: ViewBand) -> tuple[bool, bool]:
+    """Whether the lower and the upper end of an interval lie within the factors searched."""
+    return scale.low > RANGE[0] * 1.01, scale.high < RANGE[1] / 1.01
 
 
 def fitted_scales(
@@ -99,12 +103,17 @@ def fitted_scales(
 
 
 def _widened(found: ViewBand, log_std: float) -> ViewBand:
-    """The interval made as wide as the likelihood's own on log scale."""
+    """The interval made as wide as the likelihood's own on log scale, all of it searched.
+
+    Rays of a single view have no band: any factor is allowed.
+    """
+    if math.isnan(found.low):
+        return replace(found, low=RANGE[0], high=RANGE[1])
     low, high = (found.value * math.exp(sign * min(1.96 * log_std, 9.0)) for sign in (-1, 1))
     return replace(
         found,
-        low=min(found.low, low),
-        high=max(found.high, high),
+        low=max(min(found.low, low), RANGE[0]),
+        high=min(max(found.high, high), RANGE[1]),
         standard_error=max(found.standard_error, found.value * log_std),
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pdip.calibration.held_out import half_width
 from pdip.calibration.recalibration import Scales
+from pdip.calibration.verdict import calls_for
 from pdip.calibration.view_bands import mean_bands, resampled_views
 from pdip.report.overview import PANEL_INCHES
 from pdip.strict_json import strict
@@ -87,7 +88,7 @@ def draw_check(check) -> Figure:
     FigureCanvasAgg(figure)
     (quantiles, covered), (errors, correlated) = figure.subplots(2, 2)
     lines = {"as predicted": (check.rays, BLUE), "noise alone": (check.rays.at(scale=0.0), GREY)}
-    if check.scales.determined:
+    if calls_for(check.scales):
         (scale,) = check.scales.scales
         rescaled = check.rays.at(scale.value, check.scales.noise.value)
         lines["recalibrated"] = (rescaled, ORANGE)
