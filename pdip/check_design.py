@@ -20,6 +20,8 @@ REGIONS = {
 """Kind -> what its regions are called."""
 LEAST_VIEWS = 10
 """Views of a scan from which whole ones are withheld by default."""
+LEAST_BAND = 2
+"""Views whose rays are withheld at least: one view shows no difference between views."""
 LEAST_WITHHELD = 3
 """Views that are withheld at least: a band over fewer says nothing."""
 
@@ -91,10 +93,23 @@ class CheckDesign:
         else:
             generator = torch.Generator().manual_seed(self.seed)
             marked = torch.rand(marked.shape, generator=generator) < self.share
-        marked = marked.to(scan.sinogram.device) & used_rays(scan)
+        used = used_rays(scan)
+        marked = marked.to(used.device) & used
         if not bool(marked.any()):
             raise InputError("no ray is left to withhold; raise --calibration.share.")
+        if not bool((used & ~marked).any()):
+            raise InputError("no ray is left to fit; lower --calibration.share.")
+        if int(marked.any(1).sum()) < LEAST_BAND:
+            raise InputError(
+                f"expected withheld rays of at least {LEAST_BAND} views, as how sure the check is "
+                f"shows in how views differ, got all of one; {self._otherwise(scan)}"
+            )
         return marked
+
+    def _otherwise(self, scan: Scan) -> str:
+        if self.kind(scan) == "views":
+            return "withhold rays with --calibration.withhold rays."
+        return "give more views or raise --calibration.share."
 
     def without(self, scan: Scan, withheld: Mask) -> Scan:
         """The scan of the other rays: of the other views, or with weight 0 for single rays."""

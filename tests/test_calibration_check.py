@@ -65,6 +65,37 @@ def test_what_cannot_be_withheld_is_refused():
         CheckDesign(share=0.0)
     with pytest.raises(InputError, match="one of auto, views, rays"):
         Settings(calibration={"withhold": "detectors"})
+    with pytest.raises(InputError, match="share must lie above 0 and not above 0.5, got 0.9"):
+        Settings(calibration={"share": 0.9})
+
+
+def test_rays_of_a_single_view_are_refused_as_nothing_shows_how_views_differ():
+    with pytest.raises(InputError, match="rays of at least 2 views.*give more views"):
+        CheckDesign().withheld(scan_of(1))
+    weights = torch.zeros(10, 7)
+    weights[:3] = 1
+    with pytest.raises(InputError, match="rays of at least 2 views.*--calibration.withhold rays"):
+        CheckDesign().withheld(scan_of(10, weights))
+    weights = torch.zeros(10, 7)
+    weights[[1, 5, 8]] = 1
+    with pytest.raises(InputError, match="no ray is left to fit"):
+        CheckDesign().withheld(scan_of(10, weights))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--calibration.share", "0.9", "--check-calibration"), "share must lie above 0"),
+     (("--calibration.share", "0.9"), "share must lie above 0"),
+     (("--calibration.samples", "3"), "samples must be at least 16"),
+     (("--view-step", "3", "--calibration.withhold", "views", "--check-calibration"),
+      "--calibration.withhold rays")],
+)  # fmt: skip
+def test_a_check_that_cannot_be_is_refused_before_anything_is_computed(
+    files, tmp_path, capsys, monkeypatch, arguments, words
+):
+    monkeypatch.setattr(cli, "reconstruct", None)
+    assert reconstruct(files, tmp_path / "run", *arguments) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
