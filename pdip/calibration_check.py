@@ -53,6 +53,7 @@ class CalibrationCheck:
         result: the reconstruction from the other rays.
         rays: the withheld rays and their predictions.
         withheld: which they are, (views, detectors).
+        design: how they were chosen and what was recalibrated.
         stages: what each stage of the check cost.
     """
 
@@ -69,6 +70,7 @@ class CalibrationCheck:
     result: Result
     rays: WithheldRays
     withheld: Mask
+    design: CheckDesign
     stages: Mapping[str, StageCost]
 
 
@@ -174,6 +176,7 @@ def _scored(
         result=partial,
         rays=rays,
         withheld=withheld,
+        design=design,
         stages={},
     )
 

@@ -34,6 +34,7 @@ def check_summary(check) -> dict[str, Any]:
     """
     return {
         "verdict": check.verdict,
+        "settings": asdict(check.design),
         "held_out": strict(check.held_out),
         "leave_one_out": {
             "note": "optimistic: the features were learned from all rays",
