@@ -33,7 +33,7 @@ class CheckDesign:
     Args:
         withhold: views: whole views, evenly spread; rays: single rays at random; auto: views from
             10 views on, else rays.
-        share: of the rays or views that are withheld.
+        share: of the rays or views that are withheld, of views at least 3.
         noise: free: the noise level is found with the scale of the std; given: as the evidence
             has it.
         regions: one scale for the image (none), one for air and one for the object (object), or

@@ -51,7 +51,8 @@ def check_summary(check) -> dict[str, Any]:
             "regions": None if check.region_scales is None else _scales(check.region_scales),
             "conformal": {
                 **asdict(check.conformal),
-                "note": "guaranteed for rays of the same kind, not for pixels",
+                "note": "guaranteed for rays that could be exchanged for the withheld ones, as "
+                "those withheld at random; approximate for whole views; not for pixels",
             },
         },
         "noise_std_by_evidence": check.result.noise_std_by_evidence,
