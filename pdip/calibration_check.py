@@ -152,13 +152,13 @@ def _scored(
         partial.posterior, ray, number, samples=design.samples, generator=generator
     )
     rays = compared(partial.image, parts, scan, ray, partial.noise_std_by_evidence, withheld)
-    scales = fitted_scales(rays, noise=design.noise, seed=design.seed)
+    scales = fitted_scales(rays, noise=design.noise)
     region_scales = None
     if design.regions != "none":
         seen = parts[:, :, withheld.to(ray.device)]
-        region_scales = fitted_scales(rays, seen, noise=design.noise, seed=design.seed)
+        region_scales = fitted_scales(rays, seen, noise=design.noise)
     found = applied(scales, region_scales)
-    held_out = held_out_scores(rays, seed=design.seed)
+    held_out = held_out_scores(rays)
     rule = conformal(rays.z)
     bounded = math.isfinite(rule.quantile)
     white = residual_whiteness(scan, result)

@@ -40,7 +40,7 @@ class CheckDesign:
             one for each half of the pixels by their std (std).
         samples: draws of the posterior behind the variance of the withheld rays, where its
             covariance is too large to be kept.
-        seed: of the rays that are withheld, of the draws and of the bootstrap.
+        seed: of the rays that are withheld and of the draws.
 
     Raises:
         InputError: a number out of range or an unknown word.

@@ -1,6 +1,7 @@
 """Laws of what withheld rays say: data drawn from the model itself pass, a wrong std is seen."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pdip.calibration.conformal import conformal, pixel_bounds
 from pdip.calibration.held_out import WithheldRays, held_out_scores
 from pdip.calibration.recalibration import RANGE, Scales, fitted_scales, scale_map
 from pdip.calibration.verdict import applied, is_right, pattern, verdict
-from pdip.calibration.view_bands import ViewBand, band, mean_bands
+from pdip.calibration.view_bands import ViewBand, mean_bands
 from pdip.calibration.whiteness import whiteness
 from pdip.errors import InputError
 
@@ -92,7 +93,32 @@ def test_a_band_over_views_holds_the_truth_where_one_over_rays_would_not():
 
 
 def test_a_single_view_has_no_band():
-    assert math.isnan(band(1.0, torch.ones(10), 1).low)
+    (found,) = mean_bands(torch.arange(10)[None], torch.zeros(10))
+    assert math.isnan(found.low) and found.value == 4.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [3, 4, 6])
+def test_bands_of_few_views_hold_right_variances_nearly_as_often_as_they_say(views):
+    generator, draws = torch.Generator().manual_seed(views), 1600
+    place = torch.linspace(0, 1, 60).double()
+    bumps = torch.exp(-0.5 * ((place[:, None] - torch.linspace(0, 1, 6)) / 0.12) ** 2)
+    bumps = bumps / bumps.square().sum(1, keepdim=True).sqrt()  # one variance along the view
+    view, held = torch.arange(60 * views) // 60, Counter()
+    for _ in range(draws):
+        signal = 9 * torch.rand(60 * views, generator=generator).double()
+        common = torch.randn(views, 6, generator=generator).double() @ bumps.mT
+        noise = torch.randn(60 * views, generator=generator).double()
+        data = WithheldRays(
+            signal.sqrt() * common.flatten() + noise, signal, torch.ones_like(signal), view
+        )
+        scores, found = held_out_scores(data).predicted, fitted_scales(data)
+        bands = {"coverage": scores.coverage[0.95], "chi": scores.chi_squared}
+        bands |= {"factor": found.scales[0], "noise": found.noise}
+        truths = {"coverage": 0.95, "chi": 1, "factor": 1, "noise": 1}
+        held.update(k for k, one in bands.items() if one.low <= truths[k] <= one.high)
+    shares = {kind: held[kind] / draws for kind in ("coverage", "chi", "factor", "noise")}
+    assert min(shares.values()) >= 0.92, shares
 
 
 def test_a_std_of_half_the_size_is_given_back_its_factor(drawn):

@@ -125,7 +125,7 @@ def _draw_quantiles(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str)
 
 def _draw_coverage(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str) -> None:
     inside = torch.stack([(z.abs() <= half_width(level)).double() for level in CURVE])
-    bands = mean_bands(inside, view)
+    bands = mean_bands(inside, view, kind="share")
     low, high = ([getattr(one, end) for one in bands] for end in ("low", "high"))
     axis.fill_between(CURVE, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.plot(CURVE, [one.value for one in bands], color=colour, label=name)
