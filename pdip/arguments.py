@@ -1,11 +1,14 @@
 """The commands and their options."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from pdip.config import OneSentenceParser, add_setting_options
+from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
 from pdip.settings import nearest
+
+CHECKING = ("--check-calibration", "--calibration.")
+"""How options of the calibration check begin."""
 
 
 def parsed(
@@ -39,6 +42,11 @@ def parsed(
     for argument in unknown:
         if argument.startswith("--"):
             name = argument.partition("=")[0]
+            if found.command == "select" and name.startswith(CHECKING):
+                raise InputError(
+                    f"{name} is for pdip reconstruct, as candidates are compared without a check; "
+                    "check the winner with --config winner.yaml --check-calibration."
+                )
             raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
     found.run = commands[found.command]
@@ -66,7 +74,11 @@ def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
         "--ground-truth", metavar="F",
         help="true image or volume, for scores only; found in a .npz or HDF5 scan",
     )  # fmt: skip
-    return add_run(parser, "runs/<name of the scan>")
+    parser.add_argument(
+        "--check-calibration", action="store_true",
+        help="withhold some views and test the error bars on them; doubles the time of the run",
+    )  # fmt: skip
+    return add_run(parser, "runs/<name of the scan>", tuple(SECTIONS))
 
 
 def add_select(parser: argparse.ArgumentParser) -> list[str]:
@@ -83,15 +95,17 @@ def add_select(parser: argparse.ArgumentParser) -> list[str]:
         "--over", metavar="S.K=V,W", action="append",
         help="a setting and its values, as network.channels=16,32; given again: every combination",
     )  # fmt: skip
-    return add_run(parser, "runs/<name of the scan>-select")
+    sections = tuple(section for section in SECTIONS if section != "calibration")
+    return add_run(parser, "runs/<name of the scan>-select", sections)
 
 
-def add_run(parser: argparse.ArgumentParser, out: str) -> list[str]:
+def add_run(parser: argparse.ArgumentParser, out: str, sections: Sequence[str]) -> list[str]:
     """Add what every command has that computes, and return all names.
 
     Args:
         parser: of the command.
         out: where it writes when nothing is said.
+        sections: of settings that it has options for.
     """
     parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
     parser.add_argument("--out", metavar="DIR", help=f"folder of the run [{out}]")
@@ -102,11 +116,7 @@ def add_run(parser: argparse.ArgumentParser, out: str) -> list[str]:
         "--deterministic", action="store_true",
         help="the same bits in every run on one GPU; on a CPU they are the same without",
     )  # fmt: skip
-    parser.add_argument(
-        "--check-calibration", action="store_true",
-        help="withhold some views and test the error bars on them; doubles the time of the run",
-    )  # fmt: skip
-    add_setting_options(parser)
+    add_setting_options(parser, sections)
     return list(parser._option_string_actions)
 
 

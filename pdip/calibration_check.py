@@ -14,9 +14,9 @@ from torch import Tensor
 from pdip.calibration.conformal import Conformal, conformal, pixel_bounds
 from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
-from pdip.calibration.verdict import pattern, verdict
+from pdip.calibration.verdict import applied, pattern, verdict
 from pdip.calibration.whiteness import Correlation
-from pdip.check_design import CheckDesign, used_rays
+from pdip.check_design import REGIONS, CheckDesign, used_rays
 from pdip.checkpoints import Checkpoints
 from pdip.in_sample import leave_one_out_scores, residual_whiteness
 from pdip.pipeline import ray_of, reconstruct
@@ -48,10 +48,12 @@ class CalibrationCheck:
         conformal: the half width that held 95 % of the withheld rays.
         bounds: lower and upper bound of every pixel of the result by ``conformal``, (2, height,
             width), 1/mm; None where the withheld rays are too few.
-        std: the recalibrated std of the result, 1/mm; None where the rays do not determine it.
+        std: the recalibrated std of the result, 1/mm; None where the rays do not determine it or
+            cannot tell it from the std as it is.
         result: the reconstruction from the other rays.
         rays: the withheld rays and their predictions.
         withheld: which they are, (views, detectors).
+        design: how they were chosen and what was recalibrated.
         stages: what each stage of the check cost.
     """
 
@@ -68,6 +70,7 @@ class CalibrationCheck:
     result: Result
     rays: WithheldRays
     withheld: Mask
+    design: CheckDesign
     stages: Mapping[str, StageCost]
 
 
@@ -149,22 +152,18 @@ def _scored(
         partial.posterior, ray, number, samples=design.samples, generator=generator
     )
     rays = compared(partial.image, parts, scan, ray, partial.noise_std_by_evidence, withheld)
-    scales = fitted_scales(rays, noise=design.noise, seed=design.seed)
-    region_scales, factors = None, scale_map(torch.zeros_like(number), scales)
+    scales = fitted_scales(rays, noise=design.noise)
+    region_scales = None
     if design.regions != "none":
         seen = parts[:, :, withheld.to(ray.device)]
-        region_scales = fitted_scales(rays, seen, noise=design.noise, seed=design.seed)
-        if region_scales.determined:
-            factors = scale_map(
-                region_numbers(design.regions, result.image, result.std), region_scales
-            )
-    determined = scales.determined or (region_scales is not None and region_scales.determined)
-    held_out = held_out_scores(rays, seed=design.seed)
+        region_scales = fitted_scales(rays, seen, noise=design.noise)
+    found = applied(scales, region_scales)
+    held_out = held_out_scores(rays)
     rule = conformal(rays.z)
     bounded = math.isfinite(rule.quantile)
     white = residual_whiteness(scan, result)
     return CalibrationCheck(
-        verdict=verdict(held_out, scales),
+        verdict=verdict(held_out, scales, region_scales, REGIONS[design.regions]),
         held_out=held_out,
         leave_one_out=leave_one_out_scores(result),
         whiteness=white,
@@ -173,12 +172,20 @@ def _scored(
         region_scales=region_scales,
         conformal=rule,
         bounds=pixel_bounds(result.image, result.std, rule.quantile) if bounded else None,
-        std=result.std * factors.to(result.std) if determined else None,
+        std=None if found is None else rescaled(result, found, design.regions),
         result=partial,
         rays=rays,
         withheld=withheld,
+        design=design,
         stages={},
     )
+
+
+def rescaled(result: Result, scales: Scales, kind: str) -> Image:
+    """The std of a result times its factor, or the factors of its regions of a kind, 1/mm."""
+    kind = "none" if len(scales.scales) == 1 else kind
+    number = region_numbers(kind, result.image, result.std)
+    return result.std * scale_map(number, scales).to(result.std)
 
 
 def region_numbers(kind: str, image: Image, std: Image) -> Tensor:

@@ -139,6 +139,11 @@ def check_section(section: str) -> None:
             "candidates must see the same scan, got another section 'scan'; give --view-step or "
             "--image-size once for all of them."
         )
+    if section == "calibration":
+        raise InputError(
+            "candidates are compared without a calibration check, got the section 'calibration'; "
+            "check the winner with pdip reconstruct --config winner.yaml --check-calibration."
+        )
     if section not in STAGES:
         raise InputError(f"unknown section {section[:80]!r}; {nearest(section, STAGES)}")
 

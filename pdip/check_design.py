@@ -12,9 +12,16 @@ from pdip.scan import Scan
 from pdip.typing import Mask
 
 WITHHELD = ("auto", "views", "rays")
-REGIONS = ("none", "object", "std")
+REGIONS = {
+    "none": (),
+    "object": ("air", "the object"),
+    "std": ("the half of smaller std", "the half of larger std"),
+}
+"""Kind -> what its regions are called."""
 LEAST_VIEWS = 10
 """Views of a scan from which whole ones are withheld by default."""
+LEAST_BAND = 2
+"""Views whose rays are withheld at least: one view shows no difference between views."""
 LEAST_WITHHELD = 3
 """Views that are withheld at least: a band over fewer says nothing."""
 
@@ -26,14 +33,14 @@ class CheckDesign:
     Args:
         withhold: views: whole views, evenly spread; rays: single rays at random; auto: views from
             10 views on, else rays.
-        share: of the rays or views that are withheld.
+        share: of the rays or views that are withheld, of views at least 3.
         noise: free: the noise level is found with the scale of the std; given: as the evidence
             has it.
         regions: one scale for the image (none), one for air and one for the object (object), or
             one for each half of the pixels by their std (std).
         samples: draws of the posterior behind the variance of the withheld rays, where its
             covariance is too large to be kept.
-        seed: of the rays that are withheld, of the draws and of the bootstrap.
+        seed: of the rays that are withheld and of the draws.
 
     Raises:
         InputError: a number out of range or an unknown word.
@@ -86,10 +93,23 @@ class CheckDesign:
         else:
             generator = torch.Generator().manual_seed(self.seed)
             marked = torch.rand(marked.shape, generator=generator) < self.share
-        marked = marked.to(scan.sinogram.device) & used_rays(scan)
+        used = used_rays(scan)
+        marked = marked.to(used.device) & used
         if not bool(marked.any()):
             raise InputError("no ray is left to withhold; raise --calibration.share.")
+        if not bool((used & ~marked).any()):
+            raise InputError("no ray is left to fit; lower --calibration.share.")
+        if int(marked.any(1).sum()) < LEAST_BAND:
+            raise InputError(
+                f"expected withheld rays of at least {LEAST_BAND} views, as how sure the check is "
+                f"shows in how views differ, got all of one; {self._otherwise(scan)}"
+            )
         return marked
+
+    def _otherwise(self, scan: Scan) -> str:
+        if self.kind(scan) == "views":
+            return "withhold rays with --calibration.withhold rays."
+        return "give more views or raise --calibration.share."
 
     def without(self, scan: Scan, withheld: Mask) -> Scan:
         """The scan of the other rays: of the other views, or with weight 0 for single rays."""

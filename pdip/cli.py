@@ -16,6 +16,7 @@ from pathlib import Path
 from pdip.arguments import parsed
 from pdip.calibration_check import check_calibration
 from pdip.candidates import candidates_of
+from pdip.check_design import CheckDesign
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
@@ -200,6 +201,8 @@ def run_scan(command, settings: Settings, reading, directory, source, terminal) 
     scan = read_scan(command.sinogram, command.geometry, **reading)
     truth, assumed = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
     scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
+    if command.check_calibration:
+        CheckDesign(**settings.calibration).withheld(scan)  # raises before anything is computed
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)

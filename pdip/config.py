@@ -9,7 +9,7 @@ are names for such keys.
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,12 +59,20 @@ class OneSentenceParser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help.")
 
 
-def add_setting_options(parser: argparse.ArgumentParser) -> None:
-    """Give the parser ``--config``, the short options, and one option for every setting."""
+def add_setting_options(
+    parser: argparse.ArgumentParser, sections: Sequence[str] = tuple(SECTIONS)
+) -> None:
+    """Give the parser ``--config``, the short options, and one option for every setting.
+
+    Args:
+        parser: of a command.
+        sections: those whose settings it takes.
+    """
     parser.add_argument("--config", metavar="F", help="YAML file of settings")
     for name, (metavar, text, _) in SHORT_OPTIONS.items():
         parser.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
-    for section, stage in SECTIONS.items():
+    for section in sections:
+        stage = SECTIONS[section]
         group = parser.add_argument_group(f"{section}: settings of {stage.__name__}")
         told = documented(stage)
         for key, parameter in section_keywords(section).items():

@@ -14,7 +14,7 @@ from pdip.dip import DIPFit
 from pdip.errors import InputError
 from pdip.keeper import Keeper
 from pdip.run_directory import SCORE, RunDirectory
-from pdip.run_identity import ANYWHERE
+from pdip.run_identity import ANYWHERE, CHECK
 from pdip.scan import Scan
 from pdip.selection_result import Score
 from pdip.settings import Settings
@@ -25,8 +25,12 @@ FIT_SECTIONS = ("ray", "network", "dip")
 
 
 def identity(settings: Settings, sections: Sequence[str] | None = None) -> str:
-    """A text that is the same for settings of the same result, in these sections or in all."""
+    """A text that is the same for settings of the same result, in these sections or in all.
+
+    The settings of the calibration check are none of them.
+    """
     resolved = settings.resolved()
+    resolved.pop(CHECK)
     for section, key in ANYWHERE:
         resolved[section].pop(key)
     return json.dumps({name: resolved[name] for name in sections or resolved}, sort_keys=True)

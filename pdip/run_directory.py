@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pdip.errors import InputError, OutputError
 from pdip.ranks import by_first, rank
-from pdip.run_identity import differences, fingerprint, rounding, surroundings
+from pdip.run_identity import differences, fingerprint, rounding, surroundings, withholds_others
 from pdip.scan import ImageGrid, Scan, Stack
 from pdip.strict_json import strict
 from pdip.tensor_file import packed, unpacked
@@ -45,6 +45,9 @@ FILES = (
 
 In the order in which they are removed: what says whose files these are goes last.
 """
+
+CHECK_STAGES = "check_*.safetensors"
+"""Those of :data:`CHECKPOINTS`, and states on the way to them, that a check leaves."""
 
 UNFINISHED = "unfinished"
 """Folder inside the run's that holds the states of unfinished stages until the run is done."""
@@ -99,16 +102,17 @@ class RunDirectory:
                 f"{self.path} already holds a run ({present[0]}); go on with it (--resume), "
                 "replace it (--overwrite) or name another folder (--out)."
             )
-        found, parts = fingerprint(scan), [surroundings(settings)]
+        found, parts, outdated = fingerprint(scan), [surroundings(settings)], False
         if present and present != [SETTINGS] and not overwrite:  # else nothing was computed yet
-            before = self._earlier_parts(found, settings)
+            before, old = self._earlier_parts(found, settings)
             parts = before if before[-1:] == parts else before + parts
+            outdated = withholds_others(old, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if overwrite:
                 self._clear()
             elif present:
-                self._sweep()
+                self._sweep(outdated)
             else:
                 self._remove(())  # states of a run that is not there any more
             self.write_yaml(SETTINGS, settings)
@@ -191,16 +195,22 @@ class RunDirectory:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
-    def _sweep(self) -> None:
-        """Remove what a killed process was writing."""
+    def _sweep(self, outdated_check: bool = False) -> None:
+        """Remove what a killed process was writing, and stages of a check of other rays."""
+        if outdated_check:
+            for folder in (self.path, self.path / UNFINISHED):
+                for stage in folder.glob(CHECK_STAGES):
+                    stage.unlink(missing_ok=True)
         for partly in (self.path / UNFINISHED).glob(".*.partly"):
             partly.unlink(missing_ok=True)
         for name in FILES:
             for partly in self.path.glob(f".{name}.*.partly"):
                 partly.unlink(missing_ok=True)
 
-    def _earlier_parts(self, found: dict, settings: dict[str, dict]) -> list[dict[str, str]]:
-        """The surroundings of the parts of the run so far.
+    def _earlier_parts(
+        self, found: dict, settings: dict[str, dict]
+    ) -> tuple[list[dict[str, str]], dict[str, dict]]:
+        """The surroundings of the parts of the run so far, and its settings.
 
         Raises:
             InputError: the run in the folder is another one; what differs is named.
@@ -219,7 +229,7 @@ class RunDirectory:
                 f"{self.path} holds another run: {'; '.join(differing[:5])}; give the same input "
                 "and settings, or start anew with --overwrite."
             )
-        return parts
+        return parts, before
 
     def write_array(self, name: str, values: Tensor) -> None:
         """An image as float32 ``.npy``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pdip.calibration_check import CalibrationCheck
+from pdip.calibration_check import CHECK, CalibrationCheck
 from pdip.errors import InputError
 from pdip.ranks import by_first
 from pdip.report import (
@@ -120,7 +120,7 @@ def write_result(
         OVERVIEW, lambda: draw_overview(result.image, result.std, truth, scan.grid)
     )
     numbers = summary(result, truth, source)
-    directory.write_json(SUMMARY, numbers)
+    directory.write_json(SUMMARY, with_earlier_check(directory, numbers))
     if truth is not None:
         terminal.finished("scores", score_sentence(numbers))
     terminal.finished(
@@ -129,12 +129,30 @@ def write_result(
 
 
 @by_first
+def with_earlier_check(directory: RunDirectory, numbers: dict[str, Any]) -> dict[str, Any]:
+    """The summary with what a check before this resumption found, whose files are there still."""
+    if not directory.holds(SUMMARY):
+        return numbers
+    try:
+        before = directory.read_json(SUMMARY)
+        stages = {k: v for k, v in before["stages"].items() if k.startswith(f"{CHECK}: ")}
+        found = {"calibration": before["calibration"]}
+    except (InputError, LookupError, AttributeError, TypeError):  # no check, or a damaged file
+        return numbers
+    return {**numbers, "stages": numbers["stages"] | stages, **found}
+
+
+@by_first
 def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Observer) -> None:
-    """Add what a check found to the files of a finished run, ``summary.json`` last."""
-    if check.std is not None:
-        directory.write_array(RECALIBRATED, check.std)
-    if check.bounds is not None:
-        directory.write_array(BOUNDS, check.bounds)
+    """Add what a check found to the files of a finished run, ``summary.json`` last.
+
+    What an earlier check left and this one does not find is removed.
+    """
+    for name, values in ((RECALIBRATED, check.std), (BOUNDS, check.bounds)):
+        if values is None:
+            directory.discard(name)
+        else:
+            directory.write_array(name, values)
     directory.write_figure(CALIBRATION, lambda: draw_check(check))
     numbers = directory.read_json(SUMMARY)
     numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}

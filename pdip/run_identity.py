@@ -11,6 +11,11 @@ from pdip.scan import Scan, Stack
 ANYWHERE = {("ray", "device")}
 """Settings in which a resumed run may differ from the first part."""
 
+CHECK = "calibration"
+"""The section of the check, in which it may differ too: no reconstruction depends on it."""
+WITHHOLDING = ("withhold", "share", "seed")
+"""Keys of it that say which rays are withheld, and so what is reconstructed in the check."""
+
 
 def fingerprint(scan: Scan | Stack) -> dict[str, str]:
     """What the scan is made of, short enough to keep and compare; each slice has its own."""
@@ -58,8 +63,18 @@ def differences(
     return differing + [
         f"{'.'.join(key)} was {old.get(key, 'not there')} and is now {new.get(key, 'gone')}"
         for key in sorted(old.keys() | new.keys())
-        if key not in ANYWHERE and old.get(key) != new.get(key)
+        if key not in ANYWHERE and key[0] != CHECK and old.get(key) != new.get(key)
     ]
+
+
+def withholds_others(before: Mapping[str, Mapping], now: Mapping[str, Mapping]) -> bool:
+    """Whether the check withholds other rays than before.
+
+    Args:
+        before, now: settings.
+    """
+    old, new = before.get(CHECK, {}), now.get(CHECK, {})
+    return any(old.get(key) != new.get(key) for key in WITHHOLDING)
 
 
 def rounding(parts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ class Settings:
 
     Raises:
         InputError: an unknown key (the nearest one is named), a value of the wrong kind, or a
-            number of the fit or of a solver that is out of range.
+            number of the fit, of a solver or of the check that is out of range.
 
     Example:
         >>> Settings(dip={"max_steps": 200}, evidence={"hyperprior": "tv_predcp"}).dip["max_steps"]
@@ -125,6 +125,7 @@ class Settings:
             chosen("solver", stage.get("solver"))
         if self.linearise.get("nugget_std") is not None:
             check_nugget_objective(self.evidence.get("objective"))
+        CheckDesign(**self.calibration)
 
     @classmethod
     def of(cls, sections: Mapping[str, Mapping[str, Any]]) -> "Settings":

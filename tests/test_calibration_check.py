@@ -2,23 +2,28 @@
 
 # ruff: noqa: F401, F811 (files is a fixture)
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from test_cli import PROMISED, WRITTEN, files, reconstruct, strict_json
 
-from pdip import cli, pipeline
+from pdip import cli, pipeline, run_files
 from pdip.calibration_check import region_numbers
 from pdip.check_design import CheckDesign
 from pdip.checkpoints import Checkpoints
 from pdip.errors import ComputationError, InputError
+from pdip.run_directory import RunDirectory
 from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
 from pdip.stages import Observer
 
-BRIEF = ("--dip.restarts", "1", "--dip.max_steps", "30", "--check-calibration")
+RUN = ("--dip.restarts", "1", "--dip.max_steps", "30")
+BRIEF = (*RUN, "--check-calibration")
 ADDED = {"calibration.png", "bounds_95.npy", "check_fit.safetensors", "check_evidence.safetensors"}
 
 
@@ -65,6 +70,37 @@ def test_what_cannot_be_withheld_is_refused():
         CheckDesign(share=0.0)
     with pytest.raises(InputError, match="one of auto, views, rays"):
         Settings(calibration={"withhold": "detectors"})
+    with pytest.raises(InputError, match="share must lie above 0 and not above 0.5, got 0.9"):
+        Settings(calibration={"share": 0.9})
+
+
+def test_rays_of_a_single_view_are_refused_as_nothing_shows_how_views_differ():
+    with pytest.raises(InputError, match="rays of at least 2 views.*give more views"):
+        CheckDesign().withheld(scan_of(1))
+    weights = torch.zeros(10, 7)
+    weights[:3] = 1
+    with pytest.raises(InputError, match="rays of at least 2 views.*--calibration.withhold rays"):
+        CheckDesign().withheld(scan_of(10, weights))
+    weights = torch.zeros(10, 7)
+    weights[[1, 5, 8]] = 1
+    with pytest.raises(InputError, match="no ray is left to fit"):
+        CheckDesign().withheld(scan_of(10, weights))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--calibration.share", "0.9", "--check-calibration"), "share must lie above 0"),
+     (("--calibration.share", "0.9"), "share must lie above 0"),
+     (("--calibration.samples", "3"), "samples must be at least 16"),
+     (("--view-step", "3", "--calibration.withhold", "views", "--check-calibration"),
+      "--calibration.withhold rays")],
+)  # fmt: skip
+def test_a_check_that_cannot_be_is_refused_before_anything_is_computed(
+    files, tmp_path, capsys, monkeypatch, arguments, words
+):
+    monkeypatch.setattr(cli, "reconstruct", None)
+    assert reconstruct(files, tmp_path / "run", *arguments) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
@@ -89,7 +125,8 @@ def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one
     assert np.allclose(upper - lower, 2 * quantile * std, rtol=1e-4)
     assert np.allclose((upper + lower) / 2, np.load(checked / "reconstruction.npy"), atol=1e-6)
     path = checked / "std_recalibrated.npy"
-    assert path.exists() == found["applied"] == found["determined"]
+    verdict = strict_json(checked / "summary.json")["calibration"]["verdict"]
+    assert path.exists() == found["applied"] == ("std_recalibrated.npy holds" in verdict)
     if path.exists():
         ratio = np.load(path) / np.load(checked / "std.npy")
         assert np.allclose(ratio, found["scales"][0]["value"], rtol=1e-5)
@@ -120,6 +157,72 @@ def test_a_check_that_is_cut_short_costs_no_reconstruction(files, tmp_path, monk
     assert any(line.startswith("check: withholds ") and "as long" in line for line in lines)
     assert reconstruct(files, out, *BRIEF, "--resume") == 0 and len(fits) == 2
     assert any("check: fit: read back" in line for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_with_other_settings_of_the_check(
+    checked, files, tmp_path, monkeypatch, capsys
+):
+    out, fits, whole = tmp_path / "run", [], pipeline.fit_dip
+    shutil.copytree(checked, out)
+
+    def counted(*arguments, **keywords):
+        fits.append(1)
+        return whole(*arguments, **keywords)
+
+    def resumed(*arguments):
+        fits.clear()
+        assert reconstruct(files, out, *RUN, "--resume", *arguments) == 0
+        numbers = strict_json(out / "summary.json")
+        return numbers["calibration"], numbers["stages"].keys()
+
+    monkeypatch.setattr(pipeline, "fit_dip", counted)
+    views, regions = ("--calibration.withhold", "views"), ("--calibration.regions", "object")
+    first = strict_json(out / "summary.json")["calibration"]
+    found, _ = resumed("--check-calibration", *views, *regions)
+    assert not fits and "air" in found["verdict"]
+    assert found["held_out"]["gain"] == pytest.approx(first["held_out"]["gain"], rel=1e-5)
+    assert len(found["recalibration"]["regions"]["scales"]) == 2
+    assert "regions: object" in (out / "settings.yaml").read_text()
+    kept, stages = resumed(*views)
+    assert not fits and kept == found and "check: fit" in stages
+    assert (out / "check_fit.safetensors").exists()
+    other, _ = resumed("--check-calibration", "--calibration.withhold", "rays")
+    assert len(fits) == 1 and other["held_out"]["num_views"] == 9
+    assert other["settings"]["withhold"] == "rays"
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"), [({"regions": "object"}, True), ({"share": 0.3}, False)]
+)
+def test_a_resumed_check_keeps_its_stages_while_it_withholds_the_same_rays(tmp_path, changed, kept):
+    def begun(**given):
+        settings = Settings(calibration=given).resolved()
+        RunDirectory(tmp_path).begin(scan_of(9), settings, resume=True)
+
+    begun()
+    names = ["fit.safetensors", "check_fit.safetensors", "unfinished/check_evidence.safetensors"]
+    (tmp_path / "unfinished").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    begun(**changed)
+    assert [(tmp_path / name).exists() for name in names] == [True, kept, kept]
+
+
+def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write_json("summary.json", {"stages": {}})
+    for name in ("std_recalibrated.npy", "bounds_95.npy"):
+        directory.write_array(name, torch.ones(2, 2))
+    nothing = SimpleNamespace(std=None, bounds=torch.zeros(2, 2, 2), stages={}, verdict="none")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_files, "draw_check", lambda check: Figure())
+        patch.setattr(run_files, "check_summary", lambda check: {})
+        run_files.write_check(directory, nothing, Observer())
+        assert np.load(tmp_path / "bounds_95.npy").shape == (2, 2, 2)
+        nothing.bounds = None
+        run_files.write_check(directory, nothing, Observer())
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.json", "calibration.png"}
 
 
 def test_a_check_that_fails_leaves_the_result(files, tmp_path, monkeypatch, capsys):

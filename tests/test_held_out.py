@@ -1,6 +1,7 @@
 """Laws of what withheld rays say: data drawn from the model itself pass, a wrong std is seen."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from scipy.stats import norm
 
 from pdip.calibration.conformal import conformal, pixel_bounds
 from pdip.calibration.held_out import WithheldRays, held_out_scores
-from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
-from pdip.calibration.verdict import is_right, pattern, verdict
-from pdip.calibration.view_bands import ViewBand, band, mean_bands
+from pdip.calibration.recalibration import RANGE, Scales, fitted_scales, scale_map
+from pdip.calibration.verdict import applied, is_right, pattern, verdict
+from pdip.calibration.view_bands import ViewBand, mean_bands
 from pdip.calibration.whiteness import whiteness
 from pdip.errors import InputError
 
@@ -92,7 +93,32 @@ def test_a_band_over_views_holds_the_truth_where_one_over_rays_would_not():
 
 
 def test_a_single_view_has_no_band():
-    assert math.isnan(band(1.0, torch.ones(10), 1).low)
+    (found,) = mean_bands(torch.arange(10)[None], torch.zeros(10))
+    assert math.isnan(found.low) and found.value == 4.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [3, 4, 6])
+def test_bands_of_few_views_hold_right_variances_nearly_as_often_as_they_say(views):
+    generator, draws = torch.Generator().manual_seed(views), 1600
+    place = torch.linspace(0, 1, 60).double()
+    bumps = torch.exp(-0.5 * ((place[:, None] - torch.linspace(0, 1, 6)) / 0.12) ** 2)
+    bumps = bumps / bumps.square().sum(1, keepdim=True).sqrt()  # one variance along the view
+    view, held = torch.arange(60 * views) // 60, Counter()
+    for _ in range(draws):
+        signal = 9 * torch.rand(60 * views, generator=generator).double()
+        common = torch.randn(views, 6, generator=generator).double() @ bumps.mT
+        noise = torch.randn(60 * views, generator=generator).double()
+        data = WithheldRays(
+            signal.sqrt() * common.flatten() + noise, signal, torch.ones_like(signal), view
+        )
+        scores, found = held_out_scores(data).predicted, fitted_scales(data)
+        bands = {"coverage": scores.coverage[0.95], "chi": scores.chi_squared}
+        bands |= {"factor": found.scales[0], "noise": found.noise}
+        truths = {"coverage": 0.95, "chi": 1, "factor": 1, "noise": 1}
+        held.update(k for k, one in bands.items() if one.low <= truths[k] <= one.high)
+    shares = {kind: held[kind] / draws for kind in ("coverage", "chi", "factor", "noise")}
+    assert min(shares.values()) >= 0.92, shares
 
 
 def test_a_std_of_half_the_size_is_given_back_its_factor(drawn):
@@ -204,27 +230,97 @@ def test_the_band_is_that_of_the_simulated_residuals():
     assert not whiteness(normal(20, 30, seed=9), rough, used)["detectors"].white
 
 
+ONE = ViewBand(1.0, 1.0, 1.0, 0.0)
+AIR_AND_OBJECT = ("air", "the object")
+
+
+def factors(*bands, noise=ONE):
+    return Scales(tuple(ViewBand(*band, 0.1) for band in bands), noise)
+
+
 @pytest.mark.parametrize(
-    ("scale", "low", "high", "words"),
-    [(1.1, 0.9, 1.3, "about right"), (1.2, 1.1, 1.3, "about right"), (0.7, 0.4, 1.1, "about right"),
-     (2.0, 1.7, 2.4, "too narrow by a factor of about 2.0 (1.7 to 2.4)"),
-     (0.5, 0.4, 0.6, "too wide by a factor of about 2.0"),
-     (4.0, 1.5, 19.0, "too narrow, but the withheld rays cannot tell by how much"),
-     (1.5, 0.3, 9.0, "cannot tell whether"), (0.05, 0.05, 0.06, "too wide, but")],
+    ("scale", "low", "high", "words", "written"),
+    [(1.1, 0.9, 1.3, "about right (factor 1.10, 0.9 to 1.3)", True),
+     (1.2, 1.1, 1.3, "about right", True),
+     (1.9, 0.95, 3.6, "right from error bars that are 1.9 times too narrow (they allow any", False),
+     (0.7, 0.4, 1.1, "right from error bars that are 1.4 times too wide", False),
+     (2.0, 1.7, 2.4, "too narrow by a factor of about 2.0 (1.7 to 2.4)", True),
+     (0.5, 0.4, 0.6, "too wide by a factor of about 2.0 (1.7 to 2.5)", True),
+     (4.0, 1.5, 20.0, "too narrow, but the withheld rays cannot tell by how much (any factor above "
+      "1.5)", False),
+     (1.5, 0.3, 9.0, "(they allow any factor from 0.3 to 9)", False),
+     (1.5, 0.05, 20.0, "(they allow any factor);", False),
+     (0.05, 0.05, 0.06, "too wide, but", False)],
 )  # fmt: skip
-def test_the_verdict_says_which_way_the_error_bars_err(scale, low, high, words):
-    one = ViewBand(1.0, 1.0, 1.0, 0.0)
-    found = Scales((ViewBand(scale, low, high, 0.1),), one)
+def test_the_verdict_says_which_way_the_error_bars_err(scale, low, high, words, written):
+    found = factors((scale, low, high))
     sentence = verdict(held_out_scores(rays()), found)
     assert words in sentence and sentence.startswith("of 1 200 withheld measurements ")
-    assert is_right(found) is (words == "about right")
-    assert ("std_recalibrated.npy" in sentence) is ("factor of about" in words)
+    assert is_right(found) is ("about right" in words)
+    held = f"std_recalibrated.npy holds std.npy times {scale:.2f}"
+    missing = "std.npy is left as it is, without a std_recalibrated.npy"
+    assert sentence.endswith(held if written else missing)
+    assert (applied(found) is found) is written
 
 
-def test_noise_that_hid_a_misfit_is_named():
-    found = Scales((ViewBand(2.2, 1.9, 2.5, 0.1),), ViewBand(0.75, 0.7, 0.8, 0.02))
+@pytest.mark.parametrize(
+    ("air", "inside", "words"),
+    [((2.0, 1.6, 2.5), (0.5, 0.4, 0.6),
+      "; std_recalibrated.npy holds std.npy times 2.00 in air (1.6 to 2.5) and 0.50 in the object "
+      "(0.4 to 0.6)"),
+     ((0.05, 0.05, 2.3), (0.5, 0.4, 0.6),
+      "; a factor for each region is not determined (air any factor below 2.3 and the object any "
+      "factor from 0.4 to 0.6); std_recalibrated.npy holds std.npy times 1.50"),
+     ((1.9, 0.95, 3.6), (0.5, 0.4, 0.6), "a factor for each region is not determined")],
+    ids=["determined", "no signal in air", "one that may be 1"],
+)  # fmt: skip
+def test_the_verdict_names_the_factors_of_regions(air, inside, words):
+    whole, regions = factors((1.5, 1.3, 1.8)), factors(air, inside)
+    sentence = verdict(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
+    assert words in sentence
+    assert ("not determined" in sentence) is (applied(whole, regions) is whole)
+
+
+def test_regions_are_recalibrated_where_the_whole_is_not():
+    whole, regions = factors((1.5, 0.9, 2.8)), factors((2.0, 1.6, 2.5), (0.5, 0.4, 0.6))
+    assert applied(whole, regions) is regions and applied(whole) is None
+    sentence = verdict(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
+    assert "left as it is" not in sentence and "times 2.00 in air" in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [(0.75, 0.7, 0.8, "less noise than assumed (0.75 of its std, 0.7 to 0.8)"),
+     (1.4, 1.2, 1.7, "more noise than assumed (1.40 of its std, 1.2 to 1.7)"),
+     (0.26, 0.06, 1.1, None), (0.3, 0.05, 0.8, None), (0.95, 0.93, 0.97, None)],
+)  # fmt: skip
+@pytest.mark.parametrize("scale", [(2.2, 1.9, 2.5), (1.1, 0.9, 1.3), (1.9, 0.95, 3.6)])
+def test_noise_that_hid_a_misfit_is_named_where_the_rays_determine_it(
+    scale, value, low, high, said
+):
+    found = factors(scale, noise=ViewBand(value, low, high, 0.1))
     sentence = verdict(held_out_scores(rays()), found)
-    assert "less noise than assumed (0.75 of its std)" in sentence
+    assert ("than assumed" in sentence) is (said is not None)
+    assert said is None or said in sentence
+
+
+def test_covered_rays_beside_error_bars_that_err_are_explained():
+    right, hidden = held_out_scores(rays()), "which hold noise and image together"
+    assert hidden in verdict(right, factors((2.2, 1.9, 2.5)))
+    assert hidden not in verdict(right, factors((1.1, 0.9, 1.3)))
+    assert hidden not in verdict(right, factors((1.9, 0.95, 3.6)))
+    assert hidden not in verdict(held_out_scores(rays(2.2)), factors((2.2, 1.9, 2.5)))
+
+
+@pytest.mark.parametrize("case", ["no signal", "one view"])
+def test_an_interval_ends_where_the_search_does(case):
+    data = rays(views=1) if case == "one view" else rays().at(scale=1e-4)
+    found = fitted_scales(data)
+    for one in (*found.scales, found.noise):
+        assert RANGE[0] <= one.low <= one.value <= one.high <= RANGE[1]
+    sentence = verdict(held_out_scores(data), found)
+    assert "(they allow any factor)" in sentence and "nan" not in sentence
+    assert ("all of one view" in sentence) is (case == "one view")
 
 
 def test_rays_that_cannot_be_scored_are_refused():

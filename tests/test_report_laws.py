@@ -11,8 +11,10 @@ from dense_model import normal
 
 from pdip.calibration.conformal import conformal
 from pdip.calibration.held_out import WithheldRays, held_out_scores
-from pdip.calibration.recalibration import fitted_scales
+from pdip.calibration.recalibration import Scales
+from pdip.calibration.view_bands import ViewBand
 from pdip.calibration.whiteness import whiteness
+from pdip.check_design import CheckDesign
 from pdip.posterior import SavedPosterior
 from pdip.report import (
     check_summary,
@@ -121,8 +123,9 @@ def check():
     return SimpleNamespace(
         verdict="too narrow", pattern="none", held_out=held_out_scores(rays), std=None,
         leave_one_out={"views": held_out_scores(rays.at(scale=2.0))}, whiteness=white,
-        scales=fitted_scales(rays, noise="given"), region_scales=None, conformal=conformal(rays.z),
-        rays=rays, withheld=withheld,
+        scales=Scales((ViewBand(2.0, 1.7, 2.4, 0.1),), ViewBand(1.0, 1.0, 1.0, 0.0)),
+        region_scales=None, conformal=conformal(rays.z),
+        rays=rays, withheld=withheld, design=CheckDesign(share=0.25),
         result=SimpleNamespace(noise_std_by_evidence=0.1, log_evidence=-3.0),
     )  # fmt: skip
 
@@ -130,6 +133,7 @@ def check():
 def test_the_summary_of_a_check_is_json_of_its_scores(check):
     found = json.loads(json.dumps(check_summary(check), allow_nan=False))
     z, views = check.rays.z, found["leave_one_out"]["views"]["predicted"]
+    assert found["settings"]["share"] == 0.25
     assert found["held_out"]["predicted"]["chi_squared"]["value"] == pytest.approx(
         float(z.square().mean())
     )

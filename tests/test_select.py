@@ -14,7 +14,7 @@ import pdip
 from pdip import cli, pipeline, selection
 from pdip.candidates import USUAL, candidates_of, grid, read_candidates
 from pdip.errors import ComputationError, InputError
-from pdip.kept import Along, DirectoryKept
+from pdip.kept import Along, DirectoryKept, identity
 from pdip.run_directory import RunDirectory
 from pdip.scan import shepp_logan
 from pdip.selection import SEED_OFFSET, conditional_evidence, log_predictive, signal_variance
@@ -352,6 +352,9 @@ def test_overwriting_removes_every_candidate(scan, tmp_path):
         (["--over", "dip.tv_weight=-1,1"], "non-negative tv_weight"),
         (["--candidates", "none.yaml"], "does not exist"),
         (["--candidates", "x.yaml", "--over", "network.channels=2,4"], "not allowed with"),
+        (["--over", "calibration.share=0.1,0.2"], "without a calibration check"),
+        (["--check-calibration"], "--check-calibration is for pdip reconstruct"),
+        (["--calibration.share=0.3"], "--calibration.share is for pdip reconstruct"),
         (["--overr", "network.channels=2,4"], "nearest: '--over'"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -365,9 +368,20 @@ def test_wrong_usage_is_one_sentence_exit_2_and_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_of_the_check_make_no_other_candidate():
+    one, other = Settings(), Settings(calibration={"share": 0.4})
+    assert identity(one) == identity(other) != identity(Settings(dip={"seed": 1}))
+
+
+def test_the_help_of_select_offers_no_check(capsys):
+    assert cli.main(["select", "--help"]) == 0
+    assert "calibration" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("- {calibration: {share: 0.1}}", "without a calibration check"),
         ("network: {channels: 4}", "must hold a list"),
         ("- 7", "candidate 1 in c.yaml must hold sections"),
         ("- network: {chanels: 4}", "nearest: 'network.channels'"),

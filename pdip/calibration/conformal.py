@@ -1,4 +1,5 @@
-"""Intervals that hold a share of new rays whatever their distribution: conformal prediction."""
+"""Intervals that hold a share of exchangeable rays whatever their distribution: conformal
+prediction."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ class Conformal:
 
     Attributes:
         level: wanted share.
-        quantile: q; a new ray of the same kind lies within q std of its prediction with
-            probability ``level`` at least. Infinite from too few rays.
+        quantile: q; a new ray lies within q std of its prediction with probability ``level`` at
+            least where it could be exchanged for the withheld ones. Infinite from too few rays.
         factor: q over that of a Gaussian, 1 where the error bars are right.
     """
 
@@ -32,8 +33,10 @@ class Conformal:
 def conformal(z: Tensor, level: float = 0.95) -> Conformal:
     """The ⌈(n + 1) level⌉-th smallest |z| (Angelopoulos and Bates 2021, section 1).
 
-    The guarantee needs rays that could be exchanged for one another: withheld at random, or a new
-    view among evenly spread ones. It is one on average over rays, not for a pixel.
+    The guarantee needs rays that could be exchanged for one another, as those withheld at random.
+    Whole views, evenly spread, cannot: their rays err together and each lies farthest from the
+    fitted views, so that q is an approximation. Either way it is one on average over rays, not for
+    a pixel.
 
     Args:
         z: z-scores of withheld rays, (rays,).

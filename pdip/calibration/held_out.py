@@ -120,12 +120,11 @@ class HeldOut:
     gain: ViewBand
 
 
-def held_out_scores(rays: WithheldRays, *, seed: int = 0) -> HeldOut:
+def held_out_scores(rays: WithheldRays) -> HeldOut:
     """Coverage, reduced χ² and log-density of withheld rays; METHOD.md section 10.
 
     Args:
         rays: what was withheld.
-        seed: of the bootstrap over views.
 
     Example:
         >>> one, view = torch.ones(6).double(), torch.tensor([0, 0, 1, 1, 2, 2])
@@ -133,18 +132,19 @@ def held_out_scores(rays: WithheldRays, *, seed: int = 0) -> HeldOut:
         >>> round(held_out_scores(rays).predicted.coverage[0.68].value, 2)
         0.83
     """
-    predicted = _scores(rays, seed)
+    predicted = _scores(rays)
     certain = rays.at(scale=0.0)
     difference = negative_log_density(certain) - negative_log_density(rays)
-    (gain,) = mean_bands(difference[None], rays.view, seed=seed)
-    return HeldOut(rays.num_rays, rays.num_views, predicted, _scores(certain, seed), gain)
+    (gain,) = mean_bands(difference[None], rays.view)
+    return HeldOut(rays.num_rays, rays.num_views, predicted, _scores(certain), gain)
 
 
-def _scores(rays: WithheldRays, seed: int) -> ResidualScores:
+def _scores(rays: WithheldRays) -> ResidualScores:
     z = rays.z
-    inside = [(z.abs() <= half_width(level)).double() for level in LEVELS]
-    values = torch.stack([*inside, z.square(), negative_log_density(rays)])
-    *shares, chi_squared, nll = mean_bands(values, rays.view, seed=seed)
+    inside = torch.stack([(z.abs() <= half_width(level)).double() for level in LEVELS])
+    shares = mean_bands(inside, rays.view, kind="share")
+    (chi_squared,) = mean_bands(z.square()[None], rays.view, kind="positive")
+    (nll,) = mean_bands(negative_log_density(rays)[None], rays.view)
     return ResidualScores(dict(zip(LEVELS, shares, strict=True)), chi_squared, nll)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pdip.calibration.held_out import WithheldRays
-from pdip.calibration.view_bands import ViewBand, band, resampled_views
+from pdip.calibration.view_bands import ViewBand, quantile_of
 from pdip.errors import InputError
 
 NOISE = ("free", "given")
@@ -17,8 +17,6 @@ RANGE = (0.05, 20.0)
 """Factors that are searched."""
 LARGEST_RATIO = 4.0
 """Of the ends of an interval that still determines a factor."""
-RESAMPLES = 200
-CHUNK = 50
 STEPS = 40
 PRECISION = 1e-6
 """Of log factors, at which the search ends."""
@@ -44,12 +42,16 @@ class Scales:
 
 def is_determined(scale: ViewBand) -> bool:
     """Whether the interval is narrow and does not end where the search does."""
-    inside = RANGE[0] * 1.01 < scale.low and scale.high < RANGE[1] / 1.01
-    return inside and scale.high <= LARGEST_RATIO * scale.low
+    return all(ends_inside(scale)) and scale.high <= LARGEST_RATIO * scale.low
+
+
+def ends_inside(scale: ViewBand) -> tuple[bool, bool]:
+    """Whether the lower and the upper end of an interval lie within the factors searched."""
+    return scale.low > RANGE[0] * 1.01, scale.high < RANGE[1] / 1.01
 
 
 def fitted_scales(
-    rays: WithheldRays, parts: Tensor | None = None, *, noise: str = "free", seed: int = 0
+    rays: WithheldRays, parts: Tensor | None = None, *, noise: str = "free"
 ) -> Scales:
     """Maximum likelihood of the scales s and of σ from withheld rays, ray by ray.
 
@@ -58,14 +60,14 @@ def fitted_scales(
     correlations between rays are left out (composite likelihood, Varin, Reid and Firth 2011):
     those of a real misfit are not those of the posterior. Found by Fisher scoring in the logs.
 
-    The interval is the wider one of the bootstrap over views and of the likelihood's own.
+    The interval has Student's t with views - 1 degrees of freedom and the larger standard error of
+    the spread between views and of the likelihood's own.
 
     Args:
         rays: what was withheld.
         parts: C, (parts, parts, rays) float64; None for the whole image as one part.
         noise: "free": σ is found along with the scales, so that a misfit cannot hide in a noise
             level that was chosen too high; "given": as it is.
-        seed: of the bootstrap.
 
     Raises:
         InputError: another word for the noise.
@@ -84,29 +86,21 @@ def fitted_scales(
     likelihood = _Likelihood(
         parts, rays.noise_variance, rays.residual.square(), noise == "free"
     ).in_units_of_data()
-    often, number = resampled_views(rays.view, resamples=RESAMPLES, seed=seed)
-    start = often.new_zeros(1, likelihood.num_factors)
-    own = likelihood.best(torch.ones_like(rays.residual)[None], start)
-    drawn = torch.cat([likelihood.best(chunk[:, number], own) for chunk in often.split(CHUNK)])
-    spread = likelihood.own_spread(own)
-    bands = [
-        _widened(band(float(best), column, rays.num_views), float(own_std))
-        for best, column, own_std in zip(own[0].exp(), drawn.exp().mT, spread, strict=True)
-    ]
+    own = likelihood.best()
+    spreads = zip(own[0].exp(), likelihood.spread(own, rays.view), strict=True)
+    bands = [_band(float(best), float(log_std), rays.num_views) for best, log_std in spreads]
     count = len(parts)
     noise_band = bands[count] if noise == "free" else ViewBand(1.0, 1.0, 1.0, 0.0)
     return Scales(tuple(bands[:count]), noise_band)
 
 
-def _widened(found: ViewBand, log_std: float) -> ViewBand:
-    """The interval made as wide as the likelihood's own on log scale."""
-    low, high = (found.value * math.exp(sign * min(1.96 * log_std, 9.0)) for sign in (-1, 1))
-    return replace(
-        found,
-        low=min(found.low, low),
-        high=max(found.high, high),
-        standard_error=max(found.standard_error, found.value * log_std),
-    )
+def _band(value: float, log_std: float, num_views: int) -> ViewBand:
+    """Symmetric in the log and within the factors searched: all of them from a single view."""
+    if num_views < 2:
+        return ViewBand(value, *RANGE, math.nan)
+    ratio = math.exp(min(quantile_of(num_views) * log_std, 9.0))
+    low, high = max(value / ratio, RANGE[0]), min(value * ratio, RANGE[1])
+    return ViewBand(value, low, high, value * log_std)
 
 
 @dataclass(frozen=True)
@@ -155,14 +149,10 @@ class _Likelihood:
     def num_factors(self) -> int:
         return len(self.parts) + self.noise_is_free
 
-    def best(self, often: Tensor, start: Tensor) -> Tensor:
-        """The best log factors of each resample (B, factors), by damped Fisher scoring.
-
-        Args:
-            often: how often each ray counts, (B, rays).
-            start: log factors to begin with, (1, factors).
-        """
-        count, logs = self.num_factors, start.expand(len(often), -1)
+    def best(self) -> Tensor:
+        """The best log factors (1, factors), by damped Fisher scoring."""
+        often, count = torch.ones_like(self.squared)[None], self.num_factors
+        logs = often.new_zeros(1, count)
         damping, loss = often.new_full((len(often),), 1e-2), self.loss(logs, often)
         eye = torch.eye(count).to(logs)
         for _ in range(STEPS):
@@ -180,12 +170,24 @@ class _Likelihood:
                 break
         return logs
 
-    def own_spread(self, logs: Tensor) -> Tensor:
-        """Std of each log factor as if rays were independent: (factors,), large where unknown."""
-        information = self.slope(logs, torch.ones_like(self.squared)[None])[1][0]
+    def spread(self, logs: Tensor, view: Tensor) -> Tensor:
+        """Std of each log factor, (factors,), large where unknown: the larger of two.
+
+        As if rays were independent, ``H⁻¹`` with the information H, and the sandwich ``H⁻¹ G H⁻¹``
+        of the views' gradients, ``G = V/(V-1) Σ_v g_v g_vᵀ`` (Liang and Zeger 1986).
+        """
+        variance, derivative = self.variance(logs)
+        relative = derivative[0] / variance
+        information = 0.5 * relative @ relative.mT
         size = float(information.diagonal().max()) + 1e-12
         information.diagonal().add_(1e-12 * size)
-        return torch.linalg.inv(information).diagonal().clamp(min=0).sqrt()
+        inverse = torch.linalg.inv(information)
+        number = torch.unique(view, return_inverse=True)[1]
+        views = int(number.max()) + 1
+        gradients = 0.5 * relative * (1 - self.squared / variance[0])
+        sums = gradients.new_zeros(len(gradients), views).index_add(1, number, gradients)
+        among = inverse @ sums * math.sqrt(views / max(views - 1, 1))
+        return torch.maximum(inverse.diagonal().clamp(min=0), among.square().sum(1)).sqrt()
 
 
 def scale_map(number: Tensor, scales: Scales) -> Tensor:

@@ -1,13 +1,16 @@
-"""What the scores of withheld rays mean, in words."""
+"""What the scores of withheld rays mean, in words, and which factor of the std they call for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pdip.calibration.held_out import HeldOut
-from pdip.calibration.recalibration import Scales, is_determined
+from pdip.calibration.recalibration import Scales, ends_inside, is_determined
+from pdip.calibration.view_bands import ViewBand
 from pdip.calibration.whiteness import Correlation
 
 ABOUT_RIGHT = 1.25
 """A factor of the std that nobody would act upon."""
+LEAST_NOISE_CHANGE = 0.1
+"""Of a factor of the noise that is worth a remark."""
 CAUSES = {
     "detectors": "a single energy for a polychromatic beam, scatter, a shifted axis of rotation, "
     "pixels that are too large or a fit that stopped too early would do that",
@@ -15,58 +18,144 @@ CAUSES = {
 }
 
 
-def verdict(held_out: HeldOut, scales: Scales) -> str:
-    """One sentence for whoever has to trust the error bars.
+def verdict(
+    held_out: HeldOut,
+    scales: Scales,
+    region_scales: Scales | None = None,
+    regions: Sequence[str] = (),
+) -> str:
+    """One sentence for whoever has to trust the error bars; it ends with what was written.
 
     Args:
         held_out: scores of the withheld rays.
         scales: the factor of the std that they ask for, one part.
+        region_scales: those of regions; None where none were asked for.
+        regions: what the regions are called.
     """
+    said = [_judgement(scales.scales[0]) + _noise_remark(scales.noise)]
+    if region_scales is not None and not calls_for(region_scales):
+        listed = _listed(
+            f"{name} {_allowed(scale)}"
+            for name, scale in zip(regions, region_scales.scales, strict=False)
+        )
+        said.append(f"a factor for each region is not determined ({listed})")
+    said.append(_written(applied(scales, region_scales), regions))
+    return f"{_covered(held_out, scales)}: {'; '.join(said)}"
+
+
+def applied(scales: Scales, region_scales: Scales | None = None) -> Scales | None:
+    """The factors that the std is multiplied by: of the regions, else of the image, else none."""
+    for found in (region_scales, scales):
+        if found is not None and calls_for(found):
+            return found
+    return None
+
+
+def calls_for(scales: Scales) -> bool:
+    """Whether every factor is known and cannot be confused with 1, unless it is about 1."""
+    return all(is_determined(scale) and (_close(scale) or _off(scale)) for scale in scales.scales)
+
+
+def is_right(scales: Scales) -> bool:
+    """Whether one factor is known and so near to 1 that nobody would care."""
+    (scale,) = scales.scales
+    return is_determined(scale) and _close(scale)
+
+
+def _close(scale: ViewBand) -> bool:
+    return 1 / ABOUT_RIGHT <= scale.value <= ABOUT_RIGHT
+
+
+def _off(scale: ViewBand) -> bool:
+    """Whether the interval excludes 1."""
+    return scale.low > 1 or scale.high < 1
+
+
+def _covered(held_out: HeldOut, scales: Scales) -> str:
+    """The share of the withheld rays in their intervals, and why it may be right all the same."""
     covered = held_out.predicted.coverage[0.95]
     counted = f"{held_out.num_rays:,}".replace(",", " ")
+    band = f"({100 * covered.low:.0f} to {100 * covered.high:.0f})"
+    if held_out.num_views < 2:
+        band = "(all of one view, so nobody knows how far that is chance)"
     said = (
-        f"of {counted} withheld measurements {covered.value:.1%} "
-        f"({100 * covered.low:.0f} to {100 * covered.high:.0f}) lie within their 95 % intervals"
-    ).replace("%", " %", 1)
-    return f"{said}: {_judgement(scales)}"
-
-
-def _judgement(scales: Scales) -> str:
+        f"of {counted} withheld measurements {100 * covered.value:.1f} % {band} lie within their "
+        "95 % intervals"
+    )
     (scale,) = scales.scales
-    between = f"({scale.low:.2g} to {scale.high:.2g})"
-    if not is_determined(scale) and (scale.low > 1 or scale.high < 1):
-        way = "narrow" if scale.low > 1 else "wide"
+    if covered.low <= 0.95 <= covered.high and _off(scale) and not is_right(scales):
+        said += (
+            ", which hold noise and image together and so can be right while the image's part "
+            "is wrong"
+        )
+    return said
+
+
+def _judgement(scale: ViewBand) -> str:
+    way, sign = ("narrow", 1) if scale.value > 1 else ("wide", -1)
+    size = scale.value**sign
+    if not is_determined(scale) and _off(scale):
         return (
             f"the error bars are too {way}, but the withheld rays cannot tell by how much "
-            f"{between}; std.npy is left as it is"
+            f"({_allowed(scale)})"
         )
     if not is_determined(scale):
         return (
             "the withheld rays cannot tell whether the error bars of the image are right, as they "
-            "are too few or its uncertainty is lost in their noise (they allow any factor from "
-            f"{scale.low:.2g} to {scale.high:.2g}); std.npy is left as it is"
+            "are too few or its uncertainty is lost in their noise (they allow "
+            f"{_allowed(scale)})"
         )
-    if is_right(scales):
-        return f"the error bars are about right (factor {scale.value:.2f}, {between[1:-1]})"
-    noise = "" if abs(scales.noise.value - 1) < 0.1 else _noise_remark(scales.noise.value)
-    if scale.value > 1:
-        size = f"too narrow by a factor of about {scale.value:.1f} {between}"
-        return f"the error bars are {size}{noise}; std_recalibrated.npy holds wider ones"
-    size = f"too wide by a factor of about {1 / scale.value:.1f}"
-    return f"the error bars are {size}{noise}; std_recalibrated.npy holds narrower ones"
+    if _close(scale):
+        return (
+            f"the error bars are about right (factor {scale.value:.2f}, {scale.low:.2g} to "
+            f"{scale.high:.2g})"
+        )
+    if not _off(scale):
+        return (
+            "the withheld rays cannot tell error bars that are right from error bars that are "
+            f"{size:.1f} times too {way} (they allow {_allowed(scale)})"
+        )
+    low, high = sorted((scale.low**sign, scale.high**sign))
+    return f"the error bars are too {way} by a factor of about {size:.1f} ({low:.2g} to {high:.2g})"
 
 
-def _noise_remark(factor: float) -> str:
-    kind = "less" if factor < 1 else "more"
-    share = f"{factor:.2f}" if factor >= 0.1 else "less than 0.1"
-    return f", while the measurements have {kind} noise than assumed ({share} of its std)"
+def _allowed(scale: ViewBand) -> str:
+    """The factors that an interval holds; an end of the search is none of the interval."""
+    below, above = ends_inside(scale)
+    if below and above:
+        return f"any factor from {scale.low:.2g} to {scale.high:.2g}"
+    if below:
+        return f"any factor above {scale.low:.2g}"
+    return f"any factor below {scale.high:.2g}" if above else "any factor"
 
 
-def is_right(scales: Scales) -> bool:
-    """Whether one factor is 1 as far as anyone can tell or would care."""
-    (scale,) = scales.scales
-    close = 1 / ABOUT_RIGHT <= scale.value <= ABOUT_RIGHT
-    return is_determined(scale) and (close or scale.low <= 1 <= scale.high)
+def _noise_remark(noise: ViewBand) -> str:
+    """What the rays say of the noise, where they say anything."""
+    small = abs(noise.value - 1) < LEAST_NOISE_CHANGE
+    if small or not _off(noise) or not all(ends_inside(noise)):
+        return ""
+    kind = "less" if noise.value < 1 else "more"
+    return (
+        f", while the measurements have {kind} noise than assumed ({noise.value:.2f} of its std, "
+        f"{noise.low:.2g} to {noise.high:.2g})"
+    )
+
+
+def _written(found: Scales | None, regions: Sequence[str]) -> str:
+    if found is None:
+        return "std.npy is left as it is, without a std_recalibrated.npy"
+    if len(found.scales) == 1:
+        return f"std_recalibrated.npy holds std.npy times {found.scales[0].value:.2f}"
+    times = _listed(
+        f"{scale.value:.2f} in {name} ({scale.low:.2g} to {scale.high:.2g})"
+        for name, scale in zip(regions, found.scales, strict=True)
+    )
+    return f"std_recalibrated.npy holds std.npy times {times}"
+
+
+def _listed(parts) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def pattern(found: Mapping[str, Correlation]) -> str:

@@ -1,4 +1,4 @@
-"""Bands by bootstrap over whole views: the rays of one view err together."""
+"""Bands from how whole views differ: the rays of one view err together."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import norm, t
+from scipy.stats import t
 from torch import Tensor
 
 LEVEL = 0.95
+LARGEST_LOG = 300.0
+"""Of the ends of a band, so that none overflows."""
 
 
 @dataclass(frozen=True)
 class ViewBand:
-    """A number with its 95 % interval over resampled views.
+    """A number with its 95 % interval over views.
 
     Attributes:
         value: of the data.
         low: lower end.
         high: upper end.
-        standard_error: standard deviation over the resampled data.
+        standard_error: of the value, from the spread between views.
     """
 
     value: float
@@ -50,38 +52,60 @@ def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> tu
     return often.to(view.device), number
 
 
-def band(value: float, resampled: Tensor, num_views: int) -> ViewBand:
-    """The percentile interval of resampled values, expanded for few views.
-
-    The tail is ``Φ(-√(V / (V - 1)) t)`` with t the quantile of V - 1 degrees of freedom in place
-    of 2.5 %, which few views need (Hesterberg 2015, section 5.3). NaN from a single view.
-
-    Args:
-        value: of the data.
-        resampled: of the resampled data, (B,).
-        num_views: V.
-    """
-    if num_views < 2:
-        return ViewBand(value, math.nan, math.nan, math.nan)
-    quantile = t.ppf((1 + LEVEL) / 2, num_views - 1)
-    tail = norm.cdf(-math.sqrt(num_views / (num_views - 1)) * quantile)
-    tails = torch.tensor([tail, 1 - tail], dtype=torch.float64, device=resampled.device)
-    low, high = resampled.double().quantile(tails).tolist()
-    return ViewBand(value, low, high, float(resampled.std()))
+def quantile_of(num_views: int) -> float:
+    """How many standard errors a band goes either way: Student's t of V - 1 degrees of freedom."""
+    return float(t.ppf((1 + LEVEL) / 2, num_views - 1))
 
 
-def mean_bands(values: Tensor, view: Tensor, *, seed: int = 0) -> list[ViewBand]:
-    """Bands of the means over rays of several numbers.
+def mean_bands(values: Tensor, view: Tensor, *, kind: str = "number") -> list[ViewBand]:
+    """Bands of the means over rays of several numbers; NaN from a single view.
+
+    With ``D_v`` the sum over the n_v rays of view v, ``se² = V/(V-1) Σ_v (D_v - n_v d)² / n²``
+    (the linearised variance of a ratio; Cochran 1977, section 6), and Student's t with V - 1
+    degrees of freedom: resampled views would hold the truth less often, 78 % from three.
 
     Args:
         values: (numbers, rays).
         view: (rays,) integers.
-        seed: of the bootstrap.
+        kind: what the numbers are, and so on which scale their band is symmetric: "number";
+            "positive" (log); "share" (logit of (k + 1) / (n + 2), with an error no less than that
+            of independent rays).
+
+    Example:
+        >>> mean_bands(torch.tensor([[0.0, 2.0]]).double(), torch.tensor([0, 1]))[0].value
+        1.0
     """
-    often, number = resampled_views(view, seed=seed)
-    place = {"dtype": torch.float64, "device": view.device}
-    sums = torch.zeros(len(values), often.shape[1], **place).index_add(1, number, values.double())
-    rays = torch.bincount(number).to(**place)
-    means = (often @ sums.mT) / (often @ rays)[:, None]
-    own = values.double().mean(1).tolist()
-    return [band(value, column, len(rays)) for value, column in zip(own, means.mT, strict=True)]
+    number = torch.unique(view, return_inverse=True)[1]
+    views, count = int(number.max()) + 1, len(view)
+    values = values.double()
+    means = values.mean(1)
+    sums = values.new_zeros(len(values), views)
+    sums = sums.index_add(1, number, values - means[:, None])
+    if views < 2:
+        return [ViewBand(mean, math.nan, math.nan, math.nan) for mean in means.tolist()]
+    errors = (views / (views - 1) * sums.square().sum(1)).sqrt() / count
+    width = quantile_of(views)
+    pairs = zip(means.tolist(), errors.tolist(), strict=True)
+    return [ViewBand(m, *ENDS[kind](m, e, width, count), e) for m, e in pairs]
+
+
+def _ends_of_number(mean: float, error: float, width: float, count: int) -> tuple[float, float]:
+    return mean - width * error, mean + width * error
+
+
+def _ends_of_positive(mean: float, error: float, width: float, count: int) -> tuple[float, float]:
+    ratio = math.exp(min(width * error / max(mean, 1e-300), LARGEST_LOG))
+    return mean / ratio, mean * ratio
+
+
+def _ends_of_share(mean: float, error: float, width: float, count: int) -> tuple[float, float]:
+    inner = (mean * count + 1) / (count + 2)
+    spread = inner * (1 - inner)
+    step = width * max(error, math.sqrt(spread / count)) / spread
+    logit = math.log(inner / (1 - inner))
+    low, high = (1 / (1 + math.exp(-max(logit + s * step, -LARGEST_LOG))) for s in (-1, 1))
+    return min(low, mean), max(high, mean)
+
+
+ENDS = {"number": _ends_of_number, "positive": _ends_of_positive, "share": _ends_of_share}
+"""Kind of a number -> the ends of its band from mean, standard error, its multiple and rays."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pdip.calibration.held_out import half_width
 from pdip.calibration.recalibration import Scales
+from pdip.calibration.verdict import calls_for
 from pdip.calibration.view_bands import mean_bands, resampled_views
 from pdip.report.overview import PANEL_INCHES
 from pdip.strict_json import strict
@@ -33,6 +34,7 @@ def check_summary(check) -> dict[str, Any]:
     """
     return {
         "verdict": check.verdict,
+        "settings": asdict(check.design),
         "held_out": strict(check.held_out),
         "leave_one_out": {
             "note": "optimistic: the features were learned from all rays",
@@ -49,7 +51,8 @@ def check_summary(check) -> dict[str, Any]:
             "regions": None if check.region_scales is None else _scales(check.region_scales),
             "conformal": {
                 **asdict(check.conformal),
-                "note": "guaranteed for rays of the same kind, not for pixels",
+                "note": "guaranteed for rays that could be exchanged for the withheld ones, as "
+                "those withheld at random; approximate for whole views; not for pixels",
             },
         },
         "noise_std_by_evidence": check.result.noise_std_by_evidence,
@@ -87,7 +90,7 @@ def draw_check(check) -> Figure:
     FigureCanvasAgg(figure)
     (quantiles, covered), (errors, correlated) = figure.subplots(2, 2)
     lines = {"as predicted": (check.rays, BLUE), "noise alone": (check.rays.at(scale=0.0), GREY)}
-    if check.scales.determined:
+    if calls_for(check.scales):
         (scale,) = check.scales.scales
         rescaled = check.rays.at(scale.value, check.scales.noise.value)
         lines["recalibrated"] = (rescaled, ORANGE)
@@ -122,7 +125,7 @@ def _draw_quantiles(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str)
 
 def _draw_coverage(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str) -> None:
     inside = torch.stack([(z.abs() <= half_width(level)).double() for level in CURVE])
-    bands = mean_bands(inside, view)
+    bands = mean_bands(inside, view, kind="share")
     low, high = ([getattr(one, end) for one in bands] for end in ("low", "high"))
     axis.fill_between(CURVE, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.plot(CURVE, [one.value for one in bands], color=colour, label=name)
