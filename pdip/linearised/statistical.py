@@ -70,7 +70,8 @@ def _wide(function, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Ten
     half = REACH / PANELS
     middles = torch.arange(PANELS).to(mean) * 2 * half - REACH + half
     h = torch.cat([(middles[:, None] + half * nodes).flatten(), mean.new_tensor([-REACH, REACH])])
-    value, derivative = jvp(function, (h,), (torch.ones_like(h),))
+    row = h[None]  # s may be one of images
+    value, derivative = (x[0] for x in jvp(function, (row,), (torch.ones_like(row),)))
     std = variance.sqrt()
     z = (h[:-2] - mean[:, None]) / std[:, None]
     powers = torch.stack([value**0, value, value.square(), derivative])[:, :-2]
