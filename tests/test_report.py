@@ -80,7 +80,7 @@ def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair,
     image, truth = (x.numpy() for x in pair)
     std = near * float(np.quantile(np.abs(image - truth), 0.999))
     rows = panels(image, 0 * image + std, truth)
-    shown = {panel.title.split(" (")[0]: panel for row in rows for panel in row}
+    shown = {panel.title.split(", ")[0]: panel for row in rows for panel in row}
     assert set(shown) == {
         "ground truth", "reconstruction", "standard deviation", "|error|", "|error| / std",
     }  # fmt: skip
@@ -95,9 +95,10 @@ def test_std_and_error_have_each_their_own_colours_where_one_would_be_uniform(pa
     image, truth = (x.numpy() for x in pair)
     error = np.abs(image - truth)
     rows = panels(image, far * error, truth)
-    shown = {panel.title.split(" (")[0]: panel for row in rows for panel in row}
+    shown = {panel.title.split(", ")[0]: panel for row in rows for panel in row}
     for title, values in (("standard deviation", far * error), ("|error|", error)):
         assert shown[title].high == pytest.approx(np.quantile(values, 0.999), rel=1e-5)
+        assert shown[title].title == f"{title}, own colours"
 
 
 def test_without_a_truth_only_reconstruction_and_std_are_drawn(pair):
@@ -110,7 +111,7 @@ def test_without_a_truth_only_reconstruction_and_std_are_drawn(pair):
 def test_overview_shows_the_arrays_themselves_in_mm(pair):
     image, truth = pair
     figure = draw_overview(image, 0.001 + 0 * image, truth, ImageGrid((12, 10), 0.5))
-    pictures = {a.get_title().split(" (")[0]: a.images[0] for a in figure.axes if a.images}
+    pictures = {a.get_title().split(", ")[0]: a.images[0] for a in figure.axes if a.images}
     assert np.array_equal(pictures["reconstruction"].get_array(), image.numpy())
     assert tuple(pictures["reconstruction"].get_extent()) == (-2.5, 2.5, -3.0, 3.0)
     assert isinstance(pictures["|error| / std"].norm, BoundaryNorm)

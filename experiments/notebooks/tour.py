@@ -46,7 +46,7 @@ print(*result.assumptions, sep="\n")
 
 # %% [markdown]
 # Equal colours mean equal values: the truth and the reconstruction share a window, the standard
-# deviation and the error another.
+# deviation and the error another, unless their titles say that each has its own.
 
 # %%
 pdip.draw_overview(result.image, result.std, truth, scan.grid)

@@ -82,19 +82,20 @@ def panels(image: np.ndarray, std: np.ndarray, truth: np.ndarray | None) -> list
     error = np.abs(image - truth)
     ratio = error / np.maximum(std, np.finfo(np.float32).tiny)
     largest_std, largest_error = shared_limits(std, error)
+    scale = "" if largest_std == largest_error else ", own colours"
     inside = float((ratio <= 1.96).mean())
     return [
         [
             Panel(image, "reconstruction", IMAGE_MAP, low, high),
-            Panel(std, "standard deviation", ERROR_MAP, 0.0, largest_std),
+            Panel(std, f"standard deviation{scale}", ERROR_MAP, 0.0, largest_std),
             Panel(
-                ratio, f"|error| / std ({inside:.0%} below 1.96)", RATIO_MAP,
+                ratio, f"|error| / std, {100 * inside:.0f} % < 1.96", RATIO_MAP,
                 RATIO_STEPS[0], RATIO_STEPS[-1], "standard deviations", RATIO_STEPS,
             ),
         ],
         [
             Panel(truth, "ground truth", IMAGE_MAP, low, high),
-            Panel(error, "|error|", ERROR_MAP, 0.0, largest_error),
+            Panel(error, f"|error|{scale}", ERROR_MAP, 0.0, largest_error),
         ],
     ]  # fmt: skip
 
