@@ -1,5 +1,5 @@
 # make demo   reconstruct the example scan            make test   the whole test suite
-# make bench  time every stage, and the standard      make fast   the tests of under a minute
+# make bench  time every stage, and the standard      make fast   the quick tests alone, a minute
 #             algorithm beside it (BENCH=--quick)     make venv   the set-up alone
 # make clean  remove the set-up and the runs
 # Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.
