@@ -2,7 +2,7 @@
 
     python experiments/evaluate_calibration.py --result runs/x --ground-truth truth.npy
 
-Reads the posterior that `reconstruct.py` left in the folder and writes `calibration.json` and its
+Reads the posterior that `reconstruct.py` left in the folder and writes `evaluation.json` and its
 figure beside it: all of `pdip.calibration.evaluate`, and bands of the key numbers by resampling
 blocks of pixels. Where the run kept its covariance, ensembles are scored on draws from it.
 """
@@ -76,7 +76,7 @@ def main() -> None:
     run = quick_run() if given.quick else finished_run(given.result, given.ground_truth)
     found = measured(*run, samples=given.samples, block=given.block)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "calibration.json"
+    path = out / "evaluation.json"
     path.write_text(json.dumps(found, indent=2))
     save_figure(draw_calibration({"posterior": json.loads(path.read_text())}), path)
     for name, band in found["bands"].items():

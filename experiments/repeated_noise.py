@@ -17,7 +17,7 @@ import torch
 import pdip
 from pdip.calibration import repeated_noise
 from pdip.experiment import QUICK, Rows, save_figure
-from pdip.experiment_command import command_line, perform, positive, share, whole
+from pdip.experiment_command import command_line, not_negative, perform, positive, whole
 from pdip.report import draw_repeated_noise
 from pdip.scan import rectangles
 from pdip.strict_json import strict
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--count", type=positive, default=20, help="draws of the noise")
     parser.add_argument("--size", type=positive, default=28, help="pixels along a side")
     parser.add_argument("--views", type=positive, default=20)
-    parser.add_argument("--noise", type=share, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--noise", type=not_negative, default=0.05, help="std over mean|A x|")
     parser.add_argument("--phantom", type=whole, default=0, help="seed of the rectangles")
     parser.add_argument("--quick", action="store_true", help="3 draws, 12 x 12 pixels")
     given = parser.parse_args()
@@ -63,14 +63,11 @@ def main() -> None:
     truth = rectangles(ray.grid, seeded(given.phantom))
     rows = Rows(Path("runs", "quick" if given.quick else "", "repeated_noise.jsonl"))
     setting = {name: value for name, value in vars(given).items() if name != "count"}
-    asked = []
-    for draw in range(given.count):
-        key = {"draw": draw} | setting
-        if rows.find(key) is None:
-            settings = QUICK if given.quick else {}
-            rows.append(key | measured(truth, ray, given.noise, draw, settings))
-        asked.append(rows.find(key))
-        print(json.dumps({name: asked[-1][name] for name in ("draw", "psnr", "coverage_95")}))
+    settings = QUICK if given.quick else {}
+    keys = {draw: {"draw": draw} | setting for draw in range(given.count)}
+    asked = rows.complete(
+        keys, lambda draws: (measured(truth, ray, given.noise, d, settings) for d in draws)
+    )
     images, stds = (torch.tensor([row[name] for row in asked]) for name in ("image", "std"))
     path = rows.path.with_suffix(".json")
     path.write_text(json.dumps(strict(repeated_noise(images, stds, truth)), indent=2))

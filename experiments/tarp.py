@@ -18,7 +18,7 @@ import torch
 import pdip
 from pdip.calibration import bootstrap, credibility, expected_coverage, ranks, uniformity
 from pdip.experiment import QUICK, Rows, save_figure
-from pdip.experiment_command import command_line, perform, positive, share
+from pdip.experiment_command import command_line, not_negative, perform, positive
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
 from pdip.strict_json import strict
@@ -39,8 +39,9 @@ def simulated(seed: int, size: int, views: int, noise: float):
     return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
 
 
-def measured(scan, truth, given, seed: int) -> dict:
+def measured(given, seed: int) -> dict:
     """Credibilities and scores of one scan."""
+    scan, truth = simulated(seed, given.size, given.views, given.noise)
     begin = time.perf_counter()
     result = pdip.reconstruct(scan, QUICK if given.quick else {})
     image = result.image.cpu()
@@ -74,21 +75,16 @@ def main() -> None:
     parser.add_argument("--count", type=positive, default=200, help="simulated scans")
     parser.add_argument("--size", type=positive, default=28, help="pixels along a side")
     parser.add_argument("--views", type=positive, default=20)
-    parser.add_argument("--noise", type=share, default=0.05, help="std over mean|A x|")
+    parser.add_argument("--noise", type=not_negative, default=0.05, help="std over mean|A x|")
     parser.add_argument("--samples", type=positive, default=200, help="of each posterior")
     parser.add_argument("--quick", action="store_true", help="3 scans of 12 x 12 pixels")
     given = parser.parse_args()
     if given.quick:
         given.count, given.size, given.views, given.samples = 3, 12, 6, 50
-    rows, asked = Rows(Path("runs", "quick" if given.quick else "", "tarp.jsonl")), []
+    rows = Rows(Path("runs", "quick" if given.quick else "", "tarp.jsonl"))
     setting = {name: value for name, value in vars(given).items() if name != "count"}
-    for seed in range(given.count):
-        key = {"seed": seed} | setting
-        if rows.find(key) is None:
-            scan, truth = simulated(seed, given.size, given.views, given.noise)
-            rows.append(key | measured(scan, truth, given, seed))
-        asked.append(rows.find(key))
-        print(json.dumps(asked[-1]), flush=True)
+    keys = {seed: {"seed": seed} | setting for seed in range(given.count)}
+    asked = rows.complete(keys, lambda seeds: (measured(given, seed) for seed in seeds))
     path = rows.path.with_suffix(".json")
     path.write_text(json.dumps(summarised(asked), indent=2))
     save_figure(draw_expected_coverage(json.loads(path.read_text())["curves"]), path)

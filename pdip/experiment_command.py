@@ -43,7 +43,7 @@ def whole(text: str) -> int:
     return _number(text, int, 0)
 
 
-def share(text: str) -> float:
+def not_negative(text: str) -> float:
     """Type of an argument: a number of 0 or more."""
     return _number(text, float, 0)
 
@@ -61,7 +61,7 @@ def experiment_parser(
     parser = command_line(doc)
     parser.add_argument("--images", type=Path, help=".npz of images; default: random rectangles")
     parser.add_argument("--views", type=positive, nargs="+", help="default: " + _listed(views))
-    parser.add_argument("--noise", type=share, nargs="+", help="default: " + _listed(noise))
+    parser.add_argument("--noise", type=not_negative, nargs="+", help="default: " + _listed(noise))
     parser.add_argument("--first", type=whole, default=0, help="number of the first image")
     parser.add_argument("--count", type=positive, help=f"number of images, default: {count}")
     parser.add_argument("--quick", action="store_true", help="a tiny problem, in seconds")

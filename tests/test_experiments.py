@@ -76,7 +76,7 @@ def test_quick_form_leaves_a_figure_and_numbers_that_stand_when_run_again(
 def test_a_finished_run_is_evaluated_on_its_own_pixels(files, finished, monkeypatch):
     path, truth = FOLDER / "evaluate_calibration.py", str(files / "truth.npy")
     run(path, monkeypatch, "--result", str(finished), "--ground-truth", truth)
-    found, summary = (strict_json(finished / f"{n}.json") for n in ("calibration", "summary"))
+    found, summary = (strict_json(finished / f"{n}.json") for n in ("evaluation", "summary"))
     assert found["coverage_95"] == pytest.approx(summary["coverage_95"], abs=1e-6)
     assert found["psnr"] == pytest.approx(summary["psnr"], abs=1e-4)
     assert found["nll_per_pixel"]["joint"] == pytest.approx(
