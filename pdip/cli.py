@@ -6,6 +6,7 @@ one sentence on stderr.
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -139,14 +140,16 @@ def run_reconstruct(command: argparse.Namespace) -> int:
     directory = RunDirectory(command.out or Path("runs") / Path(command.sinogram).stem)
     source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
     run = run_scan
-    if holds_stack(command.sinogram, reading["dataset"]):
+    if reading["row"] is None and holds_stack(command.sinogram, reading["dataset"]):
         if command.check_calibration:
             raise InputError(
                 f"--check-calibration checks a single scan, but {command.sinogram} holds a stack; "
-                "save one slice (views, detectors) as a scan of its own and check that."
+                "name one slice of it with --row."
             )
         run = run_stack
     elif reading.pop("slices") is not None:
+        if reading["row"] is not None:
+            raise InputError("--row and --rows name rows in two ways; give one of them.")
         raise InputError(
             f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
             "holds a single scan; leave it out."
@@ -199,7 +202,8 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
 def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
     """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
-    truth, assumed = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
+    read = functools.partial(read_ground_truth, row=reading["row"])
+    truth, assumed = read_truth(source, read, scan.grid, reading["dataset"])
     scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
     if command.check_calibration:
         CheckDesign(**settings.calibration).withheld(scan)  # raises before anything is computed

@@ -41,7 +41,13 @@ VERBATIM = {("scan", "slices"), ("scan", "dataset")}
 
 SHORT_OPTIONS = {
     "slices": ("A:B", "reconstruct these slices of a stack, as NumPy counts", ("scan.slices",)),
-    "dataset": ("NAME", "data set of the sinogram in an HDF5 file", ("scan.dataset",)),
+    "row": ("N", "reconstruct this detector row, counted from 0", ("scan.row",)),
+    "rows": (
+        "A:B",
+        "reconstruct these detector rows as a stack, the same as --slices",
+        ("scan.slices",),
+    ),
+    "dataset": ("NAME", "sinogram in an HDF5 or MATLAB file", ("scan.dataset",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),

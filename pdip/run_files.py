@@ -68,7 +68,7 @@ def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Sca
     Raises:
         InputError: the file cannot be used, or it holds a stack and not one slice was named.
     """
-    if not holds_stack(path, reading["dataset"]):
+    if reading["row"] is not None or not holds_stack(path, reading["dataset"]):
         return read_scan(path, geometry, **{k: v for k, v in reading.items() if k != "slices"})
     stack = read_stack(path, geometry, **reading)
     if len(stack.numbers) != 1:

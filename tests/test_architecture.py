@@ -29,6 +29,7 @@ OPTIONAL = {
     "ts_algorithms": "ray/engine_tomosipo.py",
     "h5py": "scan/hdf5.py",
     "hdf5plugin": "scan/hdf5.py",
+    "pydicom": "scan/dicom.py",
     "ipympl": "report/viewer.py",
     "ipywidgets": "report/viewer.py",
 }

@@ -225,8 +225,8 @@ def test_unusable_truth_is_refused(tmp_path, truth):
 def test_missing_folder_and_unknown_files_are_refused(tmp_path):
     assert "does not exist" in refusal(read_scan, tmp_path / "none.npy")
     assert "folder" in refusal(read_scan, tmp_path)
-    (tmp_path / "scan.tif").write_bytes(b"II")
-    assert "expected one of .npy, .npz" in refusal(read_scan, tmp_path / "scan.tif")
+    (tmp_path / "scan.edf").write_bytes(b"II")
+    assert "expected one of .npy, .npz" in refusal(read_scan, tmp_path / "scan.edf")
     assert "does not exist" in refusal(read_scan, "scan\0.npy")
     assert "does not exist" in refusal(read_scan, save_npy(tmp_path), tmp_path / "none.yaml")
 

@@ -1,6 +1,7 @@
 """What was measured: geometry, scan, readers, phantoms, simulation. The room that doubts data."""
 
 from pdip.scan.datasets import ImageSet, read_images
+from pdip.scan.dicom import read_dicom
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
 from pdip.scan.ground_truth import read_ground_truth, read_true_slices
@@ -23,6 +24,7 @@ __all__ = [
     "ellipses",
     "geometry_from_dict",
     "holds_stack",
+    "read_dicom",
     "read_ground_truth",
     "read_images",
     "read_scan",

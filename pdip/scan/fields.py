@@ -28,6 +28,7 @@ GEOMETRY_KEYS = (
     "source_origin_mm",
     "origin_detector_mm",
 )
+ANGLE_KEYS = ("angles", "angles_deg", "first_deg", "step_deg")
 GRID_KEYS = ("image_shape", "pixel_mm")
 
 OUTSIDE_FRACTION = 0.02

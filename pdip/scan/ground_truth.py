@@ -10,9 +10,8 @@ import torch
 from pdip.errors import InputError
 from pdip.scan.checks import positive_mm
 from pdip.scan.grid import ImageGrid
-from pdip.scan.npy import regular_file
-from pdip.scan.readers import read_fields
-from pdip.scan.stack import Slices, Stack
+from pdip.scan.readers import read_fields, scan_path
+from pdip.scan.stack import Slices, Stack, slice_numbers
 from pdip.typing import Image
 
 
@@ -21,6 +20,7 @@ def read_ground_truth(
     grid: ImageGrid,
     dataset: str | None = None,
     assumed: Callable[[str], None] | None = None,
+    row: int | None = None,
 ) -> Image | None:
     """Read the true image for scoring only; it is never part of a scan.
 
@@ -34,6 +34,7 @@ def read_ground_truth(
         grid: the pixels to compare on.
         dataset: of the sinogram in an HDF5 file; the truth is looked for beside it.
         assumed: is told what is assumed of the truth, in one sentence.
+        row: of a stack: the image of this slice; None for the truth of a single scan.
 
     Returns:
         (height, width) float32 in 1/mm, or None where the file has no truth.
@@ -44,7 +45,11 @@ def read_ground_truth(
     truth = _Truth.of(path, dataset)
     if truth is None:
         return None
-    image = truth.checked(truth.values)
+    values = truth.values
+    if row is not None and getattr(values, "ndim", None) == 3:
+        (number,) = slice_numbers(row, values.shape[0])
+        values = np.asarray(values[number])
+    image = truth.checked(values)
     truth = truth.placed(image.shape, grid, assumed)
     return truth.on_grid(image, grid)
 
@@ -66,7 +71,7 @@ class _Truth:
     @classmethod
     def of(cls, path: str | Path, dataset: str | None) -> "_Truth | None":
         """The truth of a file; None where it has none."""
-        path = regular_file(path, "ground truth")
+        path = scan_path(path, "ground truth")
         fields = read_fields(path, dataset)
         if path.suffix.lower() == ".npy":
             return cls(fields["sinogram"], None, path)

@@ -1,11 +1,14 @@
 """Read a scan or a stack of slices from a file. A new format is one function and one line here."""
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from pdip.errors import InputError
-from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
+from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
+from pdip.scan.rows import at_row, check_rows_named, measured_array, one_row
 from pdip.scan.scan import Scan
 from pdip.scan.sidecar import find_sidecar, read_sidecar
 from pdip.scan.stack import Stack, stack_from_fields
@@ -15,6 +18,7 @@ def read_scan(
     path: str | Path,
     geometry: str | Path | None = None,
     *,
+    row: int | None = None,
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
@@ -22,10 +26,14 @@ def read_scan(
     """Read one sinogram with its geometry and image grid.
 
     Args:
-        path: ``.npy`` (views, detectors), with scan.yaml beside scan.npy where there is one; or
-            ``.npz`` or HDF5 with ``sinogram`` and the geometry keys.
-        geometry: YAML file (keys: see ``pdip.scan.sidecar``) in place of the file's own geometry.
-        dataset: name of the sinogram in an HDF5 file; None for ``sinogram`` or the only one.
+        path: ``.npy`` (views, detectors); ``.npz`` or HDF5 with ``sinogram`` and the geometry
+            keys; DXchange or NXtomo HDF5; MATLAB ``.mat``; TIFF, or a folder of TIFFs, one for
+            each view. Where the file gives no geometry but angles, scan.yaml beside it does.
+        geometry: YAML file (keys: see ``pdip.scan.sidecar``) in place of the file's own geometry;
+            the angles remain those of the file where it gives none.
+        row: the detector row, or the slice of a stack, counted from 0; None for a single scan.
+        dataset: name of the sinogram in a HDF5 or MATLAB file; None for ``sinogram`` or the only
+            one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
 
@@ -35,7 +43,11 @@ def read_scan(
     Raises:
         InputError: anything in the files that cannot be used, in one sentence.
     """
-    fields, assumptions = _fields_with_geometry(path, geometry, dataset)
+    fields, assumptions = fields_with_geometry(path, geometry, dataset)
+    if row is None:
+        check_rows_named(fields, None, Path(path).name)
+    else:
+        fields = at_row(fields, row)
     scan = scan_from_fields(fields, assumptions)
     if image_size is not None:
         grid = scan.grid.resized(image_size)
@@ -48,6 +60,7 @@ def read_stack(
     geometry: str | Path | None = None,
     *,
     slices: str | int | None = None,
+    row: int | None = None,
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
@@ -57,9 +70,11 @@ def read_stack(
     Args:
         path: as for :func:`read_scan`, with a sinogram (slices, views, detectors).
         geometry: as for :func:`read_scan`.
-        slices: those to use of a stack of slices, counted from 0: ``5``, ``10:20`` or ``::4``;
-            None for all.
-        dataset: name of the sinogram in an HDF5 file; None for ``sinogram`` or the only one.
+        slices: those to use of a stack of slices, or the rows of a detector, counted from 0:
+            ``5``, ``10:20`` or ``::4``; None for all slices of a stack.
+        row: the one detector row, or slice, to use, in place of ``slices``.
+        dataset: name of the sinogram in a HDF5 or MATLAB file; None for ``sinogram`` or the only
+            one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
 
@@ -73,19 +88,32 @@ def read_stack(
         >>> for scan in read_stack("stack.npy", slices="10:20"):  # doctest: +SKIP
         ...     result = reconstruct(scan)
     """
-    fields, assumptions = _fields_with_geometry(path, geometry, dataset)
+    fields, assumptions = fields_with_geometry(path, geometry, dataset)
+    if row is not None and slices is not None:
+        raise InputError("a row and several slices are named; name one of them.")
+    slices = slices if row is None else row
+    check_rows_named(fields, slices, Path(path).name)
     stack = stack_from_fields(fields, slices, view_step, assumptions)
     return stack if image_size is None else stack.resized(image_size)
 
 
 def holds_stack(path: str | Path, dataset: str | None = None) -> bool:
-    """Whether the sinogram of a file has three axes; no value of it is read to tell.
+    """Whether what a file holds has three axes; no value of it is read to tell.
 
     Raises:
         InputError: the file cannot be read.
     """
-    fields = read_fields(regular_file(path, "scan"), dataset)
-    return getattr(fields.get("sinogram"), "ndim", None) == 3
+    return getattr(measured_array(read_fields(scan_path(path), dataset)), "ndim", None) == 3
+
+
+def scan_path(path: str | Path, role: str = "scan") -> Path:
+    """``path`` if it is a file or a folder of TIFFs; otherwise raise InputError."""
+    try:
+        if Path(path).is_dir():
+            return Path(path)
+    except (OSError, ValueError, TypeError):
+        pass  # regular_file says what is wrong with it
+    return regular_file(path, role)
 
 
 def read_fields(path: Path, dataset: str | None = None) -> dict:
@@ -94,48 +122,87 @@ def read_fields(path: Path, dataset: str | None = None) -> dict:
     Raises:
         InputError: another ending, or the reader refuses the file.
     """
-    read = FORMATS.get(path.suffix.lower())
-    if read is None:
+    suffix = "" if path.is_dir() else path.suffix.lower()
+    if suffix in (".dcm", ".dicom"):
+        raise InputError(
+            f"{path.name} is an image, not a scan; simulate a scan of it with pdip.read_dicom and "
+            "pdip.simulate."
+        )
+    if suffix not in FORMATS:
         raise InputError(
             f"{path.name} has the ending {path.suffix or 'none'!r}, expected one of "
-            f"{', '.join(FORMATS)}; convert it."
+            f"{', '.join(filter(None, FORMATS))}, or a folder of TIFFs; convert it."
         )
     if dataset is None:
-        return read(path)
-    if read is not read_hdf5:
-        raise InputError(f"a data set is named for HDF5 files only, but the scan is {path.name}.")
-    return read_hdf5(path, dataset)
-
-
-def read_hdf5(path: Path, dataset: str | None = None) -> dict:
-    """The keys of an HDF5 file; the libraries for it are loaded for such a file only."""
-    try:
-        from pdip.scan import hdf5
-    except ModuleNotFoundError as error:
+        return one_row(FORMATS[suffix](path))
+    if suffix not in WITH_DATASETS:
         raise InputError(
-            f"{path.name} needs the package {error.name}; install it with pip."
-        ) from None
-    return hdf5.read_hdf5(path, dataset)
+            f"a data set is named for HDF5 files only, and for MATLAB's, but the scan is "
+            f"{path.name}."
+        )
+    return one_row(FORMATS[suffix](path, dataset))
 
 
-FORMATS = {".npy": read_npy, ".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
-"""Reader of each file name ending: path -> dictionary of the keys of the file."""
+def _with(module: str, function: str) -> Callable[..., dict]:
+    """A reader whose module, and the library behind it, is loaded for such a file only."""
+
+    def read(path: Path, *dataset: str) -> dict:
+        try:
+            return getattr(import_module(f"pdip.scan.{module}"), function)(path, *dataset)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{path.name} needs the package {error.name}; install it with pip."
+            ) from None
+
+    return read
 
 
-def _fields_with_geometry(
-    path: str | Path, geometry: str | Path | None, dataset: str | None
+_HDF5, _TIFF = _with("hdf5_layouts", "read_hdf5"), _with("tiff", "read_tiff")
+FORMATS: dict[str, Callable[..., dict]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".hdf": _HDF5,
+    ".nxs": _HDF5,
+    ".nx": _HDF5,
+    ".mat": _with("mat", "read_mat"),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    "": _with("tiff", "read_tiff_folder"),
+}
+"""Reader of each file name ending, and of folders: path -> dictionary of the keys of the file."""
+
+WITH_DATASETS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".mat")
+"""Endings of files in which the sinogram may be named."""
+
+
+def fields_with_geometry(
+    path: str | Path, geometry: str | Path | None = None, dataset: str | None = None
 ) -> tuple[dict, tuple[str, ...]]:
-    """The keys of a scan file with those of its geometry file, and what to say about it."""
-    path = regular_file(path, "scan")
-    fields = read_fields(path, dataset)
-    own = any(key in fields for key in GEOMETRY_KEYS)
-    said = ()
+    """The keys of a scan file with those of its geometry file, and what is assumed so far.
+
+    Raises:
+        InputError: one of the files cannot be used.
+    """
+    path = scan_path(path)
+    fields = dict(read_fields(path, dataset))
+    said = tuple(fields.pop("assumptions", ()))
+    own = any(key in fields for key in GEOMETRY_KEYS if key not in ANGLE_KEYS)
     if geometry is None and not own and path.suffix.lower() != ".npz":
         geometry = find_sidecar(path)
         if geometry is not None:
-            said = (f"The geometry is read from {geometry.name} next to the scan.",)
-    if geometry is not None:
-        fields = _replace_geometry(fields, read_sidecar(geometry))
+            said += (f"The geometry is read from {geometry.name} next to the scan.",)
+    if geometry is None:
+        return fields, said
+    sidecar = read_sidecar(geometry)
+    given = any(key in sidecar for key in ANGLE_KEYS)
+    kept = {} if given else {key: fields[key] for key in ANGLE_KEYS if key in fields}
+    if kept:
+        said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
+    fields = _replace_geometry(fields, sidecar) | kept
+    if "sinogram" not in fields and fields.get("data_kind", "counts") != "counts":
+        fields["sinogram"] = fields.pop("counts")  # whole numbers, but the geometry file knows
     return fields, said
 
 

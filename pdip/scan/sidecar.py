@@ -24,8 +24,9 @@ SIDECAR_KEYS = (*GEOMETRY_KEYS, *GRID_KEYS)
 
 
 def find_sidecar(scan_path: Path) -> Path | None:
-    """Return scan.yaml or scan.yml next to scan.npy, or None."""
-    candidates = (scan_path.with_suffix(".yaml"), scan_path.with_suffix(".yml"))
+    """Return scan.yaml or scan.yml next to scan.npy, or to the folder scan, or None."""
+    name = scan_path.name if scan_path.is_dir() else scan_path.stem
+    candidates = (scan_path.with_name(f"{name}.yaml"), scan_path.with_name(f"{name}.yml"))
     return next((path for path in candidates if path.exists()), None)
 
 

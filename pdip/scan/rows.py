@@ -1,0 +1,73 @@
+"""One detector row, or some, of a scan whose file holds whole detector images."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from pdip.errors import InputError
+from pdip.scan.stack import slice_numbers
+
+PER_ROW = ("sinogram", "counts", "flat", "dark", "weights", "reference", "ground_truth")
+"""Keys whose arrays have, in a stack, an axis of rows or slices in front."""
+
+
+class DetectorRows(ABC):
+    """Detector images, seen as (rows, frames, detectors); indexing reads one row of each.
+
+    Attributes:
+        shape: (rows, frames, detectors).
+        dtype: of the values.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    ndim = 3
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Row ``index`` of every frame, (frames, detectors)."""
+
+
+def measured_array(fields: dict):
+    """The array that was measured, whether counts or line integrals, or None."""
+    return fields.get("counts", fields.get("sinogram"))
+
+
+def at_row(fields: dict, row: int | str) -> dict:
+    """The keys of one row, or of one slice of a stack.
+
+    Args:
+        fields: the keys of a file.
+        row: counted from 0, or from the end where negative.
+
+    Raises:
+        InputError: the file has no rows, or not this one.
+    """
+    found = measured_array(fields)
+    if getattr(found, "ndim", None) != 3:
+        raise InputError(
+            "a row is named, but the file holds a single scan (views, detectors); leave it out."
+        )
+    (number,) = slice_numbers(row, found.shape[0])
+    return {
+        key: value[number] if key in PER_ROW and getattr(value, "ndim", None) == 3 else value
+        for key, value in fields.items()
+    }
+
+
+def one_row(fields: dict) -> dict:
+    """The same keys, those of the row where the detector has a single one."""
+    found = measured_array(fields)
+    single = isinstance(found, DetectorRows) and found.shape[0] == 1
+    return at_row(fields, 0) if single else fields
+
+
+def check_rows_named(fields: dict, slices: str | int | None, name: str) -> None:
+    """Raise InputError where a detector has several rows and nothing says which to use."""
+    found = measured_array(fields)
+    if slices is None and isinstance(found, DetectorRows):
+        rows, views, _ = found.shape
+        raise InputError(
+            f"{name} holds {views} views of {rows} detector rows; name one with --row "
+            f"{rows // 2} (0 to {rows - 1}), or several with --rows 0:{rows} for a stack."
+        )
