@@ -7,12 +7,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from test_readers import ANGLES, FAN, FUZZ, mutations, refusal
-from test_stack import KEYS, STACK, save
+from test_readers import ANGLES, FAN, refusal
+from test_stack import STACK, save
 
-from pdip.errors import InputError
-from pdip.scan import ImageGrid, read_scan, read_stack
+from pdip.scan import read_scan, read_stack
 
 
 def written(path, fill):
@@ -201,24 +199,3 @@ def test_compressions_of_hdf5plugin_are_read(tmp_path):
 def test_files_of_another_kind_are_refused(tmp_path, content):
     (tmp_path / "scan.h5").write_bytes(content)
     assert "not a readable HDF5 file" in refusal(read_scan, tmp_path / "scan.h5")
-
-
-def small_file() -> bytes:
-    with h5py.File("small.h5", "w", driver="core", backing_store=False) as file:
-        file.create_dataset("g/data", data=STACK, chunks=(1, 6, 9), compression="gzip")
-        file["g/angles"] = KEYS["angles"]
-        file["g/data"].attrs["geometry"] = "parallel"
-        file.flush()
-        return file.id.get_file_image()
-
-
-@FUZZ
-@given(damaged=mutations(small_file()))
-def test_damaged_hdf5_is_read_or_refused(tmp_path, damaged):
-    (tmp_path / "stack.h5").write_bytes(damaged)
-    try:
-        stack = read_stack(tmp_path / "stack.h5", slices=0)
-        assert isinstance(stack.grid, ImageGrid)
-        assert bool(torch.isfinite(stack.scan(0).sinogram).all())
-    except InputError as error:
-        assert "\n" not in str(error)

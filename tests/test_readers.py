@@ -1,16 +1,12 @@
 """Readers: what is read, what is assumed aloud, and what is refused in one sentence."""
 
-import io
 import os
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pdip.errors import InputError
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam, read_ground_truth, read_scan
@@ -371,94 +367,6 @@ def test_npz_keys_that_do_not_fit_are_refused(tmp_path, changed, said):
 )
 def test_sidecars_that_do_not_fit_are_refused(tmp_path, yaml, said):
     assert said in refusal(read_scan, save_npy(tmp_path, SINOGRAM, yaml))
-
-
-# Damage of any kind ends in InputError
-
-
-def npz_bytes() -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, sinogram=SINOGRAM, angles=ANGLES, reference=np.ones((4, 4)), **FAN)
-    return buffer.getvalue()
-
-
-def npy_bytes() -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, SINOGRAM)
-    return buffer.getvalue()
-
-
-YAML_BYTES = b"""geometry: fanflat
-first_deg: 10
-step_deg: 3e0
-source_origin_mm: 50.0
-origin_detector_mm: 10
-det_pixel_mm: 0.8
-cor: 3.75
-image_shape: [12, 10]
-"""
-
-
-def mutations(original: bytes) -> st.SearchStrategy[bytes]:
-    """Some bytes replaced, and perhaps the end cut off."""
-
-    def apply(changes: list[tuple[int, int]], keep: int) -> bytes:
-        damaged = bytearray(original)
-        for position, value in changes:
-            damaged[position] = value
-        return bytes(damaged[:keep])
-
-    position = st.integers(0, len(original) - 1)
-    changes = st.lists(st.tuples(position, st.integers(0, 255)), min_size=1, max_size=6)
-    return st.builds(apply, changes, st.just(len(original)) | position)
-
-
-def scan_or_refusal(path) -> None:
-    try:
-        scan = read_scan(path)
-        read_ground_truth(path, ImageGrid((4, 4)))
-    except InputError as error:
-        assert "\n" not in str(error)
-        return
-    assert bool(torch.isfinite(scan.sinogram).all())
-
-
-FUZZ = settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-@FUZZ
-@given(damaged=mutations(npy_bytes()))
-def test_damaged_npy_is_read_or_refused(tmp_path, damaged):
-    (tmp_path / "scan.npy").write_bytes(damaged)
-    scan_or_refusal(tmp_path / "scan.npy")
-
-
-@FUZZ
-@given(damaged=mutations(npz_bytes()))
-def test_damaged_npz_is_read_or_refused(tmp_path, damaged):
-    (tmp_path / "scan.npz").write_bytes(damaged)
-    scan_or_refusal(tmp_path / "scan.npz")
-
-
-@FUZZ
-@given(damaged=mutations(npy_bytes()))
-def test_damaged_array_in_a_sound_archive_is_read_or_refused(tmp_path, damaged):
-    with zipfile.ZipFile(tmp_path / "scan.npz", "w") as archive:
-        archive.writestr("sinogram.npy", damaged)
-        archive.writestr("ref_pixel_mm.npy", damaged)
-    scan_or_refusal(tmp_path / "scan.npz")
-
-
-@FUZZ
-@given(damaged=mutations(YAML_BYTES) | st.binary(max_size=60))
-def test_damaged_sidecar_is_read_or_refused(tmp_path, damaged):
-    path = save_npy(tmp_path)
-    path.with_suffix(".yaml").write_bytes(damaged)
-    scan_or_refusal(path)
 
 
 def test_example_scan_of_the_demo_reads_without_an_assumption():

@@ -56,14 +56,14 @@ def read_dicom(
     header, stored = _read(path)
     if stored.ndim != 2 or stored.dtype.kind not in "iuf":
         raise InputError(f"{path.name} holds pixels of shape {stored.shape}; expected one slice.")
-    slope, intercept = (
-        finite_real(f"{key} of {path.name}", float(header.get(key, default)))
-        for key, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
+    slope = _number(header, "RescaleSlope", 1.0, path)
+    intercept = _number(header, "RescaleIntercept", 0.0, path)
     units = stored * slope + intercept
     if "PixelPaddingValue" in header:
-        units = np.where(stored == header["PixelPaddingValue"], -1000.0, units)
-    image = np.clip(water * (1 + units / 1000), 0, None).astype(np.float32)
+        padding = _number(header, "PixelPaddingValue", 0.0, path)
+        units = np.where(stored == padding, -1000.0, units)
+    with np.errstate(all="ignore"):
+        image = np.clip(water * (1 + units / 1000), 0, None).astype(np.float32)
     if not np.isfinite(image).all() or not image.any():
         raise InputError(f"{path.name} holds nothing but air or no finite values; name another.")
     return torch.from_numpy(image), ImageGrid(image.shape, _pixel_mm(header, path))
@@ -134,6 +134,16 @@ def _check_declared(header: dict, num_bytes: int, path: Path) -> None:
             f"{path.name} declares {declared / 2**20:.0f} MiB of pixels but holds "
             f"{num_bytes / 2**20:.2g} MiB; it is damaged, save it again."
         )
+
+
+def _number(header: dict, key: str, default: float, path: Path) -> float:
+    """A finite number of the header, or what holds where it has none."""
+    try:
+        return finite_real(key, float(header.get(key, default)))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{key} in {path.name} is {shown(header[key])}, expected a number."
+        ) from None
 
 
 def _pixel_mm(header: dict, path: Path) -> float:

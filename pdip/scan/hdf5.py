@@ -177,13 +177,25 @@ def objects(file: h5py.File) -> list[h5py.Group | h5py.Dataset]:
     return sorted(found, key=lambda item: item.name)
 
 
+def datasets_of_any_kind(file: h5py.File) -> list[h5py.Dataset]:
+    """All data sets among the objects of a file."""
+    return [item for item in objects(file) if is_dataset(item)]
+
+
 def datasets(file: h5py.File) -> list[h5py.Dataset]:
-    """All data sets of numbers among the objects of a file."""
-    return [
-        item
-        for item in objects(file)
-        if is_dataset(item) and item.shape and item.dtype.kind in "iuf"
-    ]
+    """All data sets of numbers with an axis among the objects of a file."""
+    every = datasets_of_any_kind(file)
+    return [item for item in every if item.shape and item.dtype.kind in "iuf"]
+
+
+def small_value(item: h5py.Dataset):
+    """The number or text of a data set without axes, or what it holds in its place."""
+    if item.shape is None:
+        return "empty"
+    try:
+        return checked(item, Path(item.file.filename))[()]
+    except InputError:
+        return str(item.dtype)
 
 
 def values(item, key: str, path: Path):

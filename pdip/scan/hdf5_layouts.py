@@ -31,3 +31,11 @@ def read_hdf5(path: Path, dataset: str | None = None) -> dict:
                 )
             return read_nxtomo(file, found[0] if dataset is None else dataset.strip("/"), path)
         return read_keys(file, path, dataset)
+
+
+def layout(path: Path) -> str:
+    """The name of the layout of an HDF5 file."""
+    with opened(path) as file:
+        if is_dxchange(file):
+            return "HDF5 with the layout DXchange"
+        return "HDF5 with the layout NXtomo" if entries(file) else "HDF5"

@@ -2,7 +2,8 @@
 
 A file is a header of 128 bytes and elements: a tag (type, number of bytes) and data, padded to 8
 bytes. Matrices are elements made of elements; MATLAB packs each variable with zlib. SciPy asks for
-the memory that a tag or a shape declares, so those that the file cannot fill are refused before.
+the memory that a tag or a shape declares, and a wrong type in a tag ends the process, so that the
+parts of every matrix must be those that its class has before SciPy sees it.
 
 MathWorks, MAT-File Format (level 5).
 """
@@ -24,9 +25,14 @@ from pdip.scan.npy import MAX_BYTES, check_bytes
 from pdip.scan.npz import MAX_EXPANSION
 
 HEADER = 128
-MATRIX, COMPRESSED = 14, 15
+INT8, UINT8, UINT16, INT32, UINT32, MATRIX, COMPRESSED, UTF8, UTF16 = 1, 2, 4, 5, 6, 14, 15, 16, 17
+"""Types of elements."""
+BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
+"""Type of numbers -> bytes of one."""
 CELL, STRUCTURE, OBJECT, CHARACTERS, SPARSE = 1, 2, 3, 4, 5
 NUMBERS = range(6, 16)
+COMPLEX = 0x800
+"""Classes of matrices, and a flag beside them."""
 UNREAD = {
     OBJECT: "object",
     SPARSE: "sparse matrix",
@@ -63,7 +69,7 @@ def mat5_variables(path: Path) -> dict:
             raise Damaged("its header is not that of version 5")
         unread, plain = {}, [content[:HEADER]]
         for element in _unpacked(content, order, path):
-            name, kind = _checked_matrix(element, order, 0)
+            name, kind = _checked_matrix(element, order)
             if kind is not None:
                 unread[name] = Unread(kind)
             else:
@@ -137,25 +143,57 @@ def _elements(data: bytes, start: int, stop: int, order: str) -> Iterator[tuple[
         start += 8 + (count if kind == COMPRESSED else -(-count // 8) * 8)
 
 
-def _checked_matrix(data: bytes, order: str, depth: int) -> tuple[str, str | None]:
-    """The name of a matrix, and what it is if it is nothing to read; all lengths in it hold."""
+def _checked_matrix(data: bytes, order: str, depth: int = 0) -> tuple[str, str | None]:
+    """The name of a matrix, and what it is if it is nothing to read; all of it is as it must be."""
     if depth > MAX_DEPTH:
         raise Damaged(f"its structures are more than {MAX_DEPTH} deep")
-    if not data:
-        return "", None
     elements = list(_elements(data, 0, len(data), order))
-    flags = elements[0][1]
-    if len(flags) < 8:
+    if len(elements) < 3 or elements[0][0] != UINT32 or len(elements[0][1]) != 8:
         raise Damaged("a variable has no flags")
-    kind = struct.unpack_from(f"{order}I", flags)[0] & 0xFF
+    flags = struct.unpack_from(f"{order}I", elements[0][1])[0]
+    kind = flags & 0xFF
     if kind in UNREAD:
         text = elements[1][1] if kind >= 17 else elements[2][1]
         return text.decode("latin-1"), UNREAD[kind]
-    if kind not in (CELL, STRUCTURE, CHARACTERS, *NUMBERS) or len(elements) < 3:
+    (dims_type, dims), (name_type, name), *parts = elements[1:]
+    if dims_type != INT32 or len(dims) < 8 or len(dims) % 4 or name_type != INT8:
+        raise Damaged("a variable has no shape or no name")
+    shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
+    if min(shape) < 0 or math.prod(shape) > len(data):
+        raise Damaged(f"a variable declares the shape {shape}")
+    if kind in (CELL, STRUCTURE):
+        inner = _checked_parts(parts, math.prod(shape), kind, order)
+        kinds = [_checked_matrix(part, order, depth + 1)[1] for part in inner if part]
+        return name.decode("latin-1"), next(filter(None, kinds), None)
+    _check_values(parts, math.prod(shape), kind, 2 if flags & COMPLEX else 1)
+    return name.decode("latin-1"), None
+
+
+def _checked_parts(
+    parts: list[tuple[int, bytes]], count: int, kind: int, order: str
+) -> list[bytes]:
+    """The matrices in a cell array or structure; as many as its shape and its fields say."""
+    if kind == STRUCTURE:
+        if len(parts) < 2 or parts[0][0] != INT32 or len(parts[0][1]) != 4 or parts[1][0] != INT8:
+            raise Damaged("a structure has no names of fields")
+        (length,) = struct.unpack(f"{order}i", parts[0][1])
+        if length < 1 or len(parts[1][1]) % length:
+            raise Damaged("the names of the fields of a structure do not fit")
+        count *= len(parts[1][1]) // length
+        parts = parts[2:]
+    if len(parts) != count or any(what != MATRIX for what, _ in parts):
+        raise Damaged("a cell array or structure has another number of entries than it declares")
+    return [part for _, part in parts]
+
+
+def _check_values(parts: list[tuple[int, bytes]], count: int, kind: int, halves: int) -> None:
+    """Raise Damaged unless the values of a matrix are as many as its shape says."""
+    if kind == CHARACTERS:
+        if len(parts) != 1 or parts[0][0] not in (INT8, UINT8, UINT16, UTF8, UTF16):
+            raise Damaged("a text has no characters")
+        return
+    if kind not in NUMBERS:
         raise Damaged(f"a variable has the unknown class {kind}")
-    dims = struct.unpack(f"{order}{len(elements[1][1]) // 4}i", elements[1][1])
-    if min(dims, default=-1) < 0 or math.prod(dims) > len(data):
-        raise Damaged(f"a variable declares the shape {dims}")
-    inner = [part for what, part in elements[3:] if what == MATRIX]
-    kinds = [_checked_matrix(part, order, depth + 1)[1] for part in inner]
-    return elements[2][1].decode("latin-1"), next(filter(None, kinds), None)
+    sizes = [len(part) == count * BYTES_OF.get(what, -1) for what, part in parts]
+    if len(parts) != halves or not all(sizes):
+        raise Damaged("a variable has another number of values than its shape says")

@@ -84,13 +84,7 @@ def read_tiff_folder(folder: Path) -> dict:
     Raises:
         InputError: no TIFF in it, or views that differ in shape.
     """
-    groups: dict[str, list[Path]] = {"view": [], "flat": [], "dark": []}
-    for path in _listed(folder):
-        found = re.match(r"flat|dark", path.name.lower())
-        groups[found.group() if found else "view"].append(path)
-    for kind in ("flat", "dark"):
-        for name in (kind, f"{kind}s"):
-            groups[kind] += _listed(folder / name)
+    groups = grouped(folder)
     if not groups["view"]:
         raise InputError(f"the folder {folder} holds no TIFF files; name a scan.")
     views = _rows(groups["view"])
@@ -100,6 +94,28 @@ def read_tiff_folder(folder: Path) -> dict:
             fields[kind] = _rows(groups[kind])
             _check_shape(groups[kind][0], fields[kind].shape[::2], views.shape[::2])
     return _kind(fields, views, folder)
+
+
+def grouped(folder: Path) -> dict[str, list[Path]]:
+    """The TIFF files of a folder, in order: those of views, of the flat and of the dark field."""
+    groups: dict[str, list[Path]] = {"view": [], "flat": [], "dark": []}
+    for path in _listed(folder):
+        found = re.match(r"flat|dark", path.name.lower())
+        groups[found.group() if found else "view"].append(path)
+    for kind in ("flat", "dark"):
+        for name in (kind, f"{kind}s"):
+            groups[kind] += _listed(folder / name)
+    return groups
+
+
+def pages_of(paths: list[Path]) -> tuple[tuple[int, ...], np.dtype, str]:
+    """Shape of the first image with their number in front, type, and how it is compressed."""
+    with opened_tiff(paths[0]) as file:
+        shape, dtype = _greyscale(file.pages[0], paths[0])
+        pages, kind = _number_of_pages(file, paths[0]), file.pages[0].compression
+    frames = max(pages, len(paths))
+    note = "" if kind == PLAIN else "deflated"
+    return (frames, *shape) if frames > 1 else shape, dtype, note
 
 
 @contextmanager
