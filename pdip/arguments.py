@@ -34,6 +34,9 @@ def parsed(
         "select": add_select(parsers.add_parser(
             "select", allow_abbrev=False, help="which settings suit a scan, without ground truth"
         )),
+        "info": add_info(parsers.add_parser(
+            "info", allow_abbrev=False, help="what a file holds and how it will be read"
+        )),
         "roi": add_roi(parsers.add_parser(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
         )),
@@ -117,6 +120,15 @@ def add_run(parser: argparse.ArgumentParser, out: str, sections: Sequence[str]) 
         help="the same bits in every run on one GPU; on a CPU they are the same without",
     )  # fmt: skip
     add_setting_options(parser, sections)
+    return list(parser._option_string_actions)
+
+
+def add_info(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of ``pdip info`` and return their names."""
+    parser.set_defaults(deterministic=False)
+    parser.add_argument("file", metavar="FILE", help="a scan, or a folder of TIFFs")
+    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
+    add_setting_options(parser, ("scan",))
     return list(parser._option_string_actions)
 
 

@@ -1,4 +1,4 @@
-"""The commands ``pdip reconstruct``, ``pdip select`` and ``pdip roi``.
+"""The commands ``pdip reconstruct``, ``pdip select``, ``pdip info`` and ``pdip roi``.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or unusable input. Every failure is
 one sentence on stderr.
@@ -28,6 +28,7 @@ from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask, slice_directory
+from pdip.report import information
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
@@ -75,7 +76,12 @@ def answered(arguments: list[str]) -> int:
     """The exit code of one command; whatever it raises becomes a sentence."""
 
     def run() -> int:
-        commands = {"reconstruct": run_reconstruct, "select": run_select, "roi": run_roi}
+        commands = {
+            "reconstruct": run_reconstruct,
+            "select": run_select,
+            "info": run_info,
+            "roi": run_roi,
+        }
         command = parsed(arguments, commands)
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
@@ -264,6 +270,14 @@ def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: 
     except InputError:
         directory.forget()
         raise
+
+
+def run_info(command: argparse.Namespace) -> int:
+    """``pdip info``: what a file holds and how it will be read."""
+    reading = resolved_scan(settings_of(command)["scan"])
+    for line in information(command.file, command.geometry, reading):
+        print(line)
+    return 0
 
 
 def run_roi(command: argparse.Namespace) -> int:

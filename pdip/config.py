@@ -75,7 +75,9 @@ def add_setting_options(
         sections: those whose settings it takes.
     """
     parser.add_argument("--config", metavar="F", help="YAML file of settings")
-    for name, (metavar, text, _) in SHORT_OPTIONS.items():
+    for name, (metavar, text, keys) in SHORT_OPTIONS.items():
+        if not {key.partition(".")[0] for key in keys} & set(sections):
+            continue
         parser.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
     for section in sections:
         stage = SECTIONS[section]

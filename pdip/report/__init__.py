@@ -5,6 +5,7 @@ from pdip.report.calibration_figure import draw_calibration
 from pdip.report.check import check_summary, draw_check
 from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_record
+from pdip.report.information import information
 from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
 from pdip.report.selection import draw_selection, picks_table
@@ -26,6 +27,7 @@ __all__ = [
     "draw_volume",
     "edge_scores",
     "held_out_record",
+    "information",
     "picks_table",
     "scores",
     "stored_map",

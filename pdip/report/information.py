@@ -1,0 +1,181 @@
+"""What ``pdip info`` prints: what a scan file holds and how it is read."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdip.errors import InputError
+from pdip.scan import read_dicom, read_scan, read_stack
+from pdip.scan.contents import Entry, contents
+from pdip.scan.fields import ANGLE_KEYS, build_geometry
+from pdip.scan.geometry import FanBeam, Geometry
+from pdip.scan.readers import fields_with_geometry, scan_path
+from pdip.scan.rows import DetectorRows, at_row, measured_array
+
+KINDS = {
+    "counts": "counts",
+    "transmission": "transmission, counts over flat field",
+    "line_integrals": "line integrals",
+}
+
+
+def information(
+    path: str | Path, geometry: str | Path | None, reading: Mapping[str, Any]
+) -> Iterator[str]:
+    """Lines that say what a file holds, how it will be read, what is assumed and what is missing.
+
+    Of a stack, or of several detector rows, one in the middle is read.
+
+    Args:
+        path: the scan, or a DICOM image.
+        geometry: YAML file in place of the scan's own geometry, or None.
+        reading: settings of the section ``scan``, all keys.
+
+    Raises:
+        InputError: the file cannot be used; after the lines that say what it holds.
+    """
+    path = scan_path(path)
+    title, entries = contents(path)
+    yield f"{path.name}: {title}{_size(path)}"
+    yield from _table("found", [_row(entry) for entry in entries])
+    if title == "DICOM":
+        yield from _image(path)
+        return
+    fields, said = fields_with_geometry(path, geometry, reading["dataset"])
+    array, reading = measured_array(fields), {k: v for k, v in reading.items() if k != "slices"}
+    if array is None:
+        raise InputError(f"{path.name} has no key 'sinogram' or 'counts'; add it.")
+    row = reading["row"]
+    if array.ndim == 3 and row is None:
+        row = reading["row"] = array.shape[0] // 2
+    one = fields if row is None else at_row(fields, row)
+    said = list(said)
+    beam = build_geometry(one, measured_array(one).shape, said)
+    yield from _table("read as", [*_measured(fields, one, row), *_geometry(beam)])
+    failure = None
+    try:
+        scan = (read_scan if row is None else _slice)(path, geometry, **reading)
+        said = scan.assumptions
+        height, width = scan.grid.shape
+        yield f"  image       {height} x {width} pixels of {scan.grid.pixel_mm:.4g} mm"
+    except InputError as error:
+        failure = error
+    yield from _list("assumed", said)
+    yield from _list("missing", _missing(fields))
+    if failure is not None:
+        raise failure
+
+
+def _slice(path: Path, geometry, *, row: int, **reading):
+    """One slice of a stack as it would be reconstructed."""
+    (scan,) = read_stack(path, geometry, row=row, **reading)
+    return scan
+
+
+def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]:
+    """What was measured, in lines of a table; values are those of the row that is shown."""
+    array = measured_array(fields)
+    *stack, views, detectors = array.shape
+    kind = KINDS.get(fields.get("data_kind", "line_integrals"), "unknown")
+    lines = [("measured", f"{kind}, {views} views x {detectors} detector elements")]
+    if stack:
+        name = "rows" if isinstance(array, DetectorRows) else "slices"
+        lines.append((name, f"{stack[0]}, counted from 0; number {row} is shown"))
+    for key in ("flat", "dark"):
+        if key in fields:
+            lines.append((key, f"{np.atleast_2d(one[key]).shape[0]} frames"))
+    values = np.asarray(measured_array(one))
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        bad = values.size - finite.size
+        spoiled = f", {bad} of {values.size} NaN or infinite" if bad else ""
+        lines.append(("values", f"{finite.min():.4g} to {finite.max():.4g}{spoiled}"))
+    return lines
+
+
+def _geometry(beam: Geometry) -> list[tuple[str, str]]:
+    """Where the rays run, in lines of a table."""
+    angles = np.array(beam.angles_deg)
+    steps = np.diff(angles)
+    equal = steps.size and np.allclose(steps, steps.mean(), rtol=1e-3, atol=1e-6)
+    step = f"in steps of {steps.mean():.6g}" if equal else "in unequal steps"
+    sense = "clockwise" if steps.size and steps.mean() < 0 else "counter-clockwise"
+    kind = "parallel"
+    if isinstance(beam, FanBeam):
+        kind = (
+            f"fan, source {beam.source_origin_mm:g} mm and detector "
+            f"{beam.origin_detector_mm:g} mm from the axis"
+        )
+    return [
+        ("beam", kind),
+        ("angles", f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {sense}"),
+        ("detector", f"{beam.num_detectors} elements of {beam.detector_pitch_mm:g} mm"),
+        (
+            "axis",
+            f"on element {beam.cor:.6g}, counted from 0 (the middle is "
+            f"{(beam.num_detectors - 1) / 2:g})",
+        ),
+    ]
+
+
+def _missing(fields: dict) -> list[str]:
+    """What the file does not say and a geometry file can."""
+    lacking = [
+        key
+        for key, given in {
+            "angles": any(key in fields for key in ANGLE_KEYS),
+            "geometry": "geometry" in fields,
+            "det_pixel_mm": "det_pixel_mm" in fields,
+            "cor": "cor" in fields or "detector_shift_mm" in fields,
+            "flat": fields.get("data_kind") != "counts" or "flat" in fields,
+        }.items()
+        if not given
+    ]
+    if not lacking:
+        return []
+    return [
+        f"{', '.join(lacking)}; a geometry file can say it, beside the scan or with --geometry."
+    ]
+
+
+def _image(path: Path) -> Iterator[str]:
+    """How a DICOM slice is read."""
+    image, grid = read_dicom(path)
+    height, width = grid.shape
+    lines = [
+        ("image", f"{height} x {width} pixels of {grid.pixel_mm:.4g} mm, to simulate a scan of"),
+        ("values", f"{float(image.min()):.4g} to {float(image.max()):.4g} 1/mm"),
+    ]
+    yield from _table("read as", lines)
+    yield from _list("assumed", ["The attenuation of water is that at 60 keV."])
+
+
+def _size(path: Path) -> str:
+    """The size of a file in words, nothing for a folder."""
+    if path.is_dir():
+        return ""
+    size = path.stat().st_size
+    return f", {size / 2**20:.1f} MiB" if size >= 2**20 else f", {size / 2**10:.1f} KiB"
+
+
+def _row(entry: Entry) -> tuple[str, str]:
+    shape = " x ".join(map(str, entry.shape))
+    return entry.name, "  ".join(filter(None, (shape, entry.kind, entry.note)))
+
+
+def _table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
+    """A title and indented lines whose second column begins at one place."""
+    if rows:
+        yield f"{title}:"
+        width = max(10, *(min(len(name), 48) for name, _ in rows))
+        for name, text in rows:
+            yield f"  {name:<{width}}  {text}".rstrip()
+
+
+def _list(title: str, sentences) -> Iterator[str]:
+    if sentences:
+        yield f"{title}:"
+        for sentence in sentences:
+            yield f"  {sentence}"

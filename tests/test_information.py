@@ -1,0 +1,102 @@
+"""``pdip info``: what is printed is what the readers find and what a run would use."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from instrument_files import (
+    LINE_INTEGRALS,
+    htc_record,
+    save_dicom,
+    save_dxchange,
+    save_mat,
+    save_mat73,
+    save_nxtomo,
+    save_tiffs,
+)
+from test_readers import refusal
+from test_stack import STACK, save
+
+from pdip.cli import main
+from pdip.config import resolved_scan
+from pdip.errors import InputError
+from pdip.report import information
+from pdip.scan import read_scan, read_stack
+
+
+def lines(path, geometry=None, **reading) -> list[str]:
+    return list(information(path, geometry, resolved_scan(reading)))
+
+
+def line_of(found: list[str], name: str) -> str:
+    """What stands behind a name in the part that says how the file is read."""
+    read = found[found.index("read as:") :]
+    (line,) = [line for line in read if line.split()[:1] == [name]]
+    return " ".join(line.split()[1:])
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".h5"])
+def test_the_geometry_and_assumptions_are_those_of_the_scan(tmp_path, ending):
+    path = save(tmp_path / f"scan{ending}", STACK[0])
+    scan, found = read_scan(path), lines(path)
+    assert line_of(found, "measured") == "line integrals, 6 views x 9 detector elements"
+    assert line_of(found, "beam").startswith("fan, source 50 mm and detector 10 mm")
+    assert line_of(found, "angles") == "0 to 150 degrees in steps of 30, counter-clockwise"
+    assert line_of(found, "axis").startswith("on element 3.75,")
+    assert line_of(found, "image") == "5 x 5 pixels of 1.2 mm"
+    at = found.index("assumed:") if scan.assumptions else len(found)
+    assert [line.strip() for line in found[at + 1 :]] == list(scan.assumptions)
+
+
+def test_of_a_stack_one_slice_is_shown(tmp_path):
+    path = save(tmp_path / "stack.h5")
+    assert line_of(lines(path), "slices") == "4, counted from 0; number 2 is shown"
+    found = lines(path, row=1)
+    assert line_of(found, "slices") == "4, counted from 0; number 1 is shown"
+    assert line_of(found, "values") == f"{STACK[1].min():.4g} to {STACK[1].max():.4g}"
+    scan = read_stack(path).scan(1)
+    assert line_of(found, "image").startswith(f"{scan.grid.shape[0]} x")
+
+
+def test_what_is_missing_is_named_until_a_geometry_file_gives_it(tmp_path):
+    np.save(tmp_path / "scan.npy", LINE_INTEGRALS)
+    found = lines(tmp_path / "scan.npy")
+    assert found[found.index("missing:") + 1].strip().startswith("angles, geometry, det_pixel_mm")
+    geometry = tmp_path / "g.yaml"
+    geometry.write_text("geometry: parallel\nstep_deg: -2\ndet_pixel_mm: 0.5\ncor: 4")
+    found = lines(tmp_path / "scan.npy", geometry)
+    assert "missing:" not in found and "steps of -2, clockwise" in line_of(found, "angles")
+
+
+@pytest.mark.parametrize(
+    "save, name, said",
+    [
+        (save_dxchange, "a.h5", ("layout DXchange", "/exchange/theta 6 float64 degrees")),
+        (save_nxtomo, "a.nxs", ("layout NXtomo", "/entry/sample/rotation_angle")),
+        (
+            save_tiffs,
+            "views",
+            ("folder of TIFFs", "view 6 x 3 x 9 uint16", "dark 2 x 3 x 9"),
+        ),
+        (lambda p: save_mat(p, CtDataFull=htc_record()), "a.mat", ("MATLAB", "distanceUnit")),
+        (lambda p: save_mat73(p, CtDataFull=htc_record()), "b.mat", ("MATLAB", "distanceUnit")),
+        (lambda p: save_dicom(p, np.zeros((4, 5))), "a.dcm", ("DICOM", "4 x 5 pixels of 0.7 mm")),
+    ],
+)
+def test_every_format_lists_what_it_holds(tmp_path, save, name, said):
+    found = []
+    with contextlib.suppress(InputError):  # of counts that are no scan by themselves
+        found += information(save(tmp_path / name), None, resolved_scan({}))
+    text = " ".join(" ".join(found).split())
+    assert "read as:" in text and all(part in text for part in said), text
+
+
+def test_a_file_that_cannot_be_read_is_listed_before_it_is_refused(tmp_path, capsys):
+    path = save_mat(tmp_path / "two.mat", a=LINE_INTEGRALS, d=LINE_INTEGRALS)
+    assert main(["info", str(path)]) == 2
+    out, error = capsys.readouterr()
+    assert " ".join(out.split()).find("a 6 x 9 float64") > 0 and "several matrices" in error
+    assert main(["info", str(path), "--dataset", "d"]) == 0
+    assert main(["info", str(path), "--seed", "1"]) == 2
+    assert "unknown option --seed" in capsys.readouterr().err
+    assert "does not exist" in refusal(lines, tmp_path / "none.npy")
