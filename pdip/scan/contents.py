@@ -48,10 +48,13 @@ def contents(path: Path) -> tuple[str, list[Entry]]:
     if callable(title):
         title = title(path)
     entries = []
-    for entry in listed(path):
-        entries.append(entry)
-        if len(entries) > MAX_ENTRIES:
-            return title, [*entries[:-1], Entry("...")]
+    try:
+        for entry in listed(path):
+            entries.append(entry)
+            if len(entries) > MAX_ENTRIES:
+                return title, [*entries[:-1], Entry("...")]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     return title, entries
 
 

@@ -101,12 +101,32 @@ def rows_of(item, path: Path, frames: np.ndarray | None = None) -> RowsOnDisk:
     return RowsOnDisk(path, dataset.name, shape, dataset.dtype, used)
 
 
+def attribute(holder, name: str, path: Path):
+    """The value of an attribute of a file, group or data set: numbers or text.
+
+    Raises:
+        InputError: it holds something else, which HDF5 is not asked to convert: of a damaged type
+            that ends the process.
+    """
+    kept = holder.attrs.get_id(name)
+    if kept.dtype.kind not in "iufSU" and h5py.check_string_dtype(kept.dtype) is None:
+        raise InputError(
+            f"the attribute {name!r} in {path.name} holds {kept.dtype}; expected real numbers."
+        )
+    check_bytes(math.prod(kept.shape or (0,)) * kept.dtype.itemsize, f"attribute {name!r}")
+    return holder.attrs[name]
+
+
 def text_attribute(item, name: str) -> str:
     """An attribute that is a text, or an empty text."""
-    if name not in item.attrs or math.prod(item.attrs.get_id(name).shape or ()) > 1:
+    if name not in item.attrs:
         return ""
-    value = item.attrs[name]
-    value = value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size else value
+    try:
+        value = attribute(item, name, Path(item.file.filename))
+    except InputError:
+        return ""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else ""

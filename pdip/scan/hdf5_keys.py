@@ -1,13 +1,11 @@
 """HDF5 files with the keys of the data description: data sets, and attributes beside them."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from pdip.errors import InputError
-from pdip.scan.hdf5 import at, datasets, is_dataset, plain, values
-from pdip.scan.npy import check_bytes
+from pdip.scan.hdf5 import at, attribute, datasets, is_dataset, plain, values
 from pdip.scan.npz import NPZ_KEYS, check_names
 
 
@@ -75,9 +73,7 @@ def _add_attributes(fields: dict, holder, path: Path) -> None:
     attributes = holder.attrs
     check_names({"sinogram", *fields, *attributes}, path)
     for key in (key for key in attributes if key in NPZ_KEYS):
-        kept = attributes.get_id(key)
-        check_bytes(math.prod(kept.shape or (0,)) * kept.dtype.itemsize, f"attribute {key!r}")
-        value = plain(attributes[key], key, path)
+        value = plain(attribute(holder, key, path), key, path)
         if key in fields and not np.array_equal(np.asarray(fields[key]), np.asarray(value)):
             raise InputError(f"{path.name} gives {key!r} twice and not the same; keep one of them.")
         fields[key] = value
