@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
+from pdip.export import EXPORTS
 from pdip.settings import nearest
 
 CHECKING = ("--check-calibration", "--calibration.")
@@ -36,6 +37,9 @@ def parsed(
         )),
         "info": add_info(parsers.add_parser(
             "info", allow_abbrev=False, help="what a file holds and how it will be read"
+        )),
+        "export": add_export(parsers.add_parser(
+            "export", allow_abbrev=False, help="images of a finished run as TIFF, HDF5 or NumPy"
         )),
         "roi": add_roi(parsers.add_parser(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
@@ -129,6 +133,20 @@ def add_info(parser: argparse.ArgumentParser) -> list[str]:
     parser.add_argument("file", metavar="FILE", help="a scan, or a folder of TIFFs")
     parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
     add_setting_options(parser, ("scan",))
+    return list(parser._option_string_actions)
+
+
+def add_export(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of ``pdip export`` and return their names."""
+    parser.set_defaults(deterministic=False)
+    parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
+    parser.add_argument(
+        "--format", choices=tuple(EXPORTS), required=True,
+        help="tiff: one file for each image; hdf5: result.h5 (NeXus); numpy: result.npz",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", help="folder for the files [that of the run]")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--slice", metavar="N", type=int, help="one slice of the run of a stack")
     return list(parser._option_string_actions)
 
 

@@ -1,4 +1,5 @@
-"""The commands ``pdip reconstruct``, ``pdip select``, ``pdip info`` and ``pdip roi``.
+"""The commands ``pdip reconstruct``, ``pdip select``, ``pdip info``, ``pdip export`` and
+``pdip roi``.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or unusable input. Every failure is
 one sentence on stderr.
@@ -22,6 +23,7 @@ from pdip.checkpoints import DirectoryCheckpoints
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
 from pdip.errors import ComputationError, InputError, OutputError
+from pdip.export import export
 from pdip.interruption import stoppable
 from pdip.kept import DirectoryKept
 from pdip.pipeline import reconstruct
@@ -80,6 +82,7 @@ def answered(arguments: list[str]) -> int:
             "reconstruct": run_reconstruct,
             "select": run_select,
             "info": run_info,
+            "export": run_export,
             "roi": run_roi,
         }
         command = parsed(arguments, commands)
@@ -277,6 +280,20 @@ def run_info(command: argparse.Namespace) -> int:
     reading = resolved_scan(settings_of(command)["scan"])
     for line in information(command.file, command.geometry, reading):
         print(line)
+    return 0
+
+
+def run_export(command: argparse.Namespace) -> int:
+    """``pdip export``: the images of a finished run in the formats of other programs."""
+    directory = RunDirectory(command.directory)
+    if command.slice is not None:
+        directory = slice_directory(directory, command.slice)
+    out = Path(command.out or directory.path)
+    try:
+        files = export(directory, command.format, out, command.overwrite)
+    except OutputError as error:
+        raise ComputationError(f"{error}; make room or name another --out.") from None
+    print(f"written: {', '.join(map(str, files))}")
     return 0
 
 

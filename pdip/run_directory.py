@@ -36,7 +36,14 @@ CANDIDATES = "candidates"
 
 SELECTION, WINNER, SCORE = "select.json", "winner.yaml", "score.safetensors"
 
+EXPORTED = (
+    *(name.replace(".npy", ".tif") for name in (*ARRAYS, RECALIBRATED, BOUNDS)),
+    "result.h5", "result.npz",
+)  # fmt: skip
+"""Files of ``pdip export``, which are of no use once the run beside them is another."""
+
 FILES = (
+    *EXPORTED,
     *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, BOUNDS, SELECTION, WINNER,
     SCORE, *CHECKPOINTS, SETTINGS, INPUT,
 )  # fmt: skip
@@ -124,6 +131,19 @@ class RunDirectory:
         except OutputError as error:
             raise InputError(f"{error}; make room or name another --out.") from None
         self.assumptions = rounding(parts)
+
+    def make(self) -> None:
+        """Make the folder, for files that are no run.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror or error}); name another --out."
+            ) from None
 
     def _clear(self) -> None:
         """Remove what a run leaves, that of its parts first."""
@@ -290,7 +310,7 @@ class RunDirectory:
         try:
             if place.parent != self.path:
                 place.parent.mkdir(exist_ok=True)
-            with partly.open("wb") as stream:
+            with partly.open("w+b") as stream:  # HDF5 reads what it wrote
                 fill(stream)
                 stream.flush()
                 os.fsync(stream.fileno())

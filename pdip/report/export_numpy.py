@@ -1,0 +1,35 @@
+"""NumPy archives of results."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+
+def write_npz(
+    stream: IO[bytes],
+    maps: Mapping[str, np.ndarray],
+    pixel_mm: float,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write images or volumes, ``pixel_mm`` and ``provenance`` (JSON), as numpy.savez would.
+
+    Args:
+        stream: open for writing, from its start.
+        maps: name -> (height, width) or (pages, height, width), 1/mm.
+        pixel_mm: side of a pixel.
+        provenance: what can be JSON.
+    """
+    entries = {
+        **maps,
+        "pixel_mm": np.float64(pixel_mm),
+        "units": np.array("1/mm"),
+        "provenance": np.array(json.dumps(provenance)),
+    }
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, values in entries.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy_format.write_array(member, np.asarray(values), allow_pickle=False)
