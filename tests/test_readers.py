@@ -73,6 +73,14 @@ def test_object_outside_the_inscribed_square_gets_the_covering_grid(tmp_path):
     assert "covers all of the field of view" in scan.assumptions[-1]
 
 
+def test_a_disc_that_the_inscribed_square_cuts_gets_the_covering_grid(tmp_path):
+    position = (np.arange(101) - 50) / 50.5
+    for radius, shape in ((0.85, (101, 101)), (0.7, (71, 71))):
+        chord = 2 * np.sqrt(np.clip(radius**2 - position**2, 0, None))
+        scan = read_scan(save_npy(tmp_path, np.tile(chord, (60, 1))))
+        assert scan.grid.shape == shape
+
+
 @pytest.mark.parametrize("suffix", [".yaml", ".yml"])
 def test_sidecar_next_to_the_npy_gives_the_geometry(tmp_path, suffix):
     yaml = """
