@@ -156,7 +156,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("examples", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(250, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(tmp_path, name, examples):
     @settings(max_examples=examples, deadline=None)
     @given(damaged=mutations(sample(name)))

@@ -322,6 +322,16 @@ def test_a_single_page_is_a_sinogram(tmp_path):
     assert "taken as line integrals" in scan.assumptions[0]
 
 
+def test_rows_of_a_cone_beam_are_fans_and_that_is_said(tmp_path):
+    folder = save_tiffs(tmp_path / "views")
+    (tmp_path / "views.yaml").write_text(
+        "geometry: fanflat\nstep_deg: 30\nsource_origin_mm: 50\norigin_detector_mm: 10\n"
+        "det_pixel_mm: 0.8"
+    )
+    _, said = fields_with_geometry(folder)
+    assert "row 1 where it is in the middle" in said[-1]
+
+
 def test_a_geometry_file_may_say_that_whole_numbers_are_no_counts(tmp_path):
     path = tmp_path / "scan.tif"
     tifffile.imwrite(path, COUNTS[:, 0])

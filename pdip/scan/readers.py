@@ -8,7 +8,7 @@ from pdip.errors import InputError
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
-from pdip.scan.rows import at_row, check_rows_named, measured_array, one_row
+from pdip.scan.rows import at_row, check_rows_named, cone_remark, measured_array, one_row
 from pdip.scan.scan import Scan
 from pdip.scan.sidecar import find_sidecar, read_sidecar
 from pdip.scan.stack import Stack, stack_from_fields
@@ -203,7 +203,7 @@ def fields_with_geometry(
     fields = _replace_geometry(fields, sidecar) | kept
     if "sinogram" not in fields and fields.get("data_kind", "counts") != "counts":
         fields["sinogram"] = fields.pop("counts")  # whole numbers, but the geometry file knows
-    return fields, said
+    return fields, said + cone_remark(fields)
 
 
 def _replace_geometry(fields: dict, sidecar: dict) -> dict:

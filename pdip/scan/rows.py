@@ -71,3 +71,14 @@ def check_rows_named(fields: dict, slices: str | int | None, name: str) -> None:
             f"{name} holds {views} views of {rows} detector rows; name one with --row "
             f"{rows // 2} (0 to {rows - 1}), or several with --rows 0:{rows} for a stack."
         )
+
+
+def cone_remark(fields: dict) -> tuple[str, ...]:
+    """What is assumed where rows of a cone beam are read as fan beams."""
+    found = measured_array(fields)
+    if not isinstance(found, DetectorRows) or fields.get("geometry") != "fanflat":
+        return ()
+    return (
+        "Each detector row is read as a fan beam of its own, which is exact for the row at the "
+        f"height of the source alone (row {(found.shape[0] - 1) / 2:g} where it is in the middle).",
+    )
