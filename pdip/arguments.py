@@ -75,7 +75,8 @@ def add_reconstruct(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of ``pdip reconstruct`` and return their names."""
     parser.add_argument(
         "--sinogram", metavar="FILE", required=True,
-        help=".npy, .npz or HDF5: a scan (views, detectors) or a stack (slices, views, detectors)",
+        help=".npy, .npz, HDF5, .mat, TIFF or a folder of them: a scan (views, detectors), a stack "
+        "(slices, views, detectors) or detector images; 'pdip info FILE' says how it is read",
     )  # fmt: skip
     parser.add_argument(
         "--ground-truth", metavar="F",
@@ -92,7 +93,7 @@ def add_select(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of ``pdip select`` and return their names."""
     parser.add_argument(
         "--sinogram", metavar="FILE", required=True,
-        help=".npy, .npz or HDF5: a scan (views, detectors), or a stack and one of its --slices",
+        help="as for pdip reconstruct: a scan (views, detectors), or a stack and one --row of it",
     )  # fmt: skip
     candidates = parser.add_mutually_exclusive_group()
     candidates.add_argument(

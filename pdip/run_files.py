@@ -74,7 +74,7 @@ def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Sca
     if len(stack.numbers) != 1:
         raise InputError(
             f"{path} holds a stack, and settings are compared on one slice; name it, for example "
-            f"--slices {stack.numbers[len(stack.numbers) // 2]}."
+            f"--row {stack.numbers[len(stack.numbers) // 2]}."
         )
     return stack.scan(stack.numbers[0])
 

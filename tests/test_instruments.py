@@ -27,6 +27,7 @@ from instrument_files import (
 )
 from test_readers import refusal
 
+from pdip.cli import main
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam, holds_stack, read_scan, read_stack, simulate
 from pdip.scan.dicom import read_dicom
 from pdip.scan.hdf5 import RowsOnDisk
@@ -98,6 +99,21 @@ def test_of_several_rows_one_is_asked_for_and_a_stack_is_some_of_them(tmp_path):
     assert len(read_stack(path, row=2)) == 1
     assert "0 to 2" in refusal(read_scan, path, row=3)
     assert "name one of them" in refusal(read_stack, path, row=0, slices="0:2")
+
+
+def test_the_command_asks_for_a_row_and_takes_one(tmp_path, capsys):
+    data = np.stack([LINE_INTEGRALS, 2 * LINE_INTEGRALS], 1)
+    path = save_dxchange(tmp_path / "scan.h5", white=None, data=data)
+    command = ["reconstruct", "--sinogram", str(path), "--out", str(tmp_path / "run")]
+    for options, said in (
+        ([], "name one with --row 1 (0 to 1), or several with --rows 0:2"),
+        (["--row", "2"], "row 2 does not exist; there are rows 0 to 1"),
+        (["--row", "0", "--rows", "0:1"], "give one of them"),
+        (["--row", "x"], "--row must be"),
+    ):
+        assert main([*command, *options]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_single_row_needs_no_name(tmp_path):

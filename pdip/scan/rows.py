@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from pdip.errors import InputError
-from pdip.scan.stack import slice_numbers
 
 PER_ROW = ("sinogram", "counts", "flat", "dark", "weights", "reference", "ground_truth")
 """Keys whose arrays have, in a stack, an axis of rows or slices in front."""
@@ -33,7 +32,7 @@ def measured_array(fields: dict):
     return fields.get("counts", fields.get("sinogram"))
 
 
-def at_row(fields: dict, row: int | str) -> dict:
+def at_row(fields: dict, row: int) -> dict:
     """The keys of one row, or of one slice of a stack.
 
     Args:
@@ -48,9 +47,11 @@ def at_row(fields: dict, row: int | str) -> dict:
         raise InputError(
             "a row is named, but the file holds a single scan (views, detectors); leave it out."
         )
-    (number,) = slice_numbers(row, found.shape[0])
+    count = found.shape[0]
+    if not -count <= row < count:
+        raise InputError(f"row {row} does not exist; there are rows 0 to {count - 1}.")
     return {
-        key: value[number] if key in PER_ROW and getattr(value, "ndim", None) == 3 else value
+        key: value[row % count] if key in PER_ROW and getattr(value, "ndim", None) == 3 else value
         for key, value in fields.items()
     }
 
