@@ -29,9 +29,10 @@ from scipy.io import savemat
 from test_readers import ANGLES, FAN, SINOGRAM, save_npy
 from test_stack import STACK
 
+from pdip.config import resolved_scan
 from pdip.errors import InputError
+from pdip.report import information
 from pdip.scan import ImageGrid, holds_stack, read_dicom, read_ground_truth, read_scan, read_stack
-from pdip.scan.contents import contents
 from pdip.scan.readers import fields_with_geometry
 from pdip.scan.rows import at_row
 
@@ -131,7 +132,7 @@ def placed(folder: Path, name: str, content: bytes) -> Path:
 def read_all(path: Path) -> None:
     """Read the file in every way there is for its ending."""
     try:
-        contents(path)
+        list(information(path, None, resolved_scan({})))
     except InputError as error:
         assert "\n" not in str(error)
     if path.suffix == ".dcm":

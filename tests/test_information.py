@@ -100,3 +100,12 @@ def test_a_file_that_cannot_be_read_is_listed_before_it_is_refused(tmp_path, cap
     assert main(["info", str(path), "--seed", "1"]) == 2
     assert "unknown option --seed" in capsys.readouterr().err
     assert "does not exist" in refusal(lines, tmp_path / "none.npy")
+
+
+def test_what_is_no_sinogram_is_refused_as_the_reader_does(tmp_path):
+    path = save_mat(tmp_path / "number.mat", a=LINE_INTEGRALS, j=1.0)
+    np.save(tmp_path / "row.npy", LINE_INTEGRALS[0])
+    np.savez(tmp_path / "text.npz", sinogram="a")
+    assert "two axes" in refusal(lines, path, dataset="j")
+    assert "two axes" in refusal(lines, tmp_path / "row.npy")
+    assert "got text" in refusal(lines, tmp_path / "text.npz")

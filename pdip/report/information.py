@@ -47,6 +47,8 @@ def information(
     array, reading = measured_array(fields), {k: v for k, v in reading.items() if k != "slices"}
     if array is None:
         raise InputError(f"{path.name} has no key 'sinogram' or 'counts'; add it.")
+    if getattr(array, "ndim", None) not in (2, 3):
+        read_scan(path, geometry, **reading)  # says what is wrong with it
     row = reading["row"]
     if array.ndim == 3 and row is None:
         row = reading["row"] = array.shape[0] // 2
