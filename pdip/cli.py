@@ -41,6 +41,7 @@ from pdip.run_files import (
 from pdip.scan import (
     Scan,
     Stack,
+    check_reading,
     holds_stack,
     read_ground_truth,
     read_scan,
@@ -52,6 +53,7 @@ from pdip.settings import Settings
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
+from pdip.units import Unit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,7 +202,7 @@ def run_scan(command, settings: Settings, reading, directory, source, terminal) 
     """Reconstruct a single scan and check its calibration where that is wanted."""
     scan = read_scan(command.sinogram, command.geometry, **reading)
     truth, assumed = read_truth(source, read_ground_truth, scan.grid, reading["dataset"])
-    scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
+    scan = replace(scan, assumptions=(*scan.assumptions, *assumed, *check_reading(scan)))
     if command.check_calibration:
         CheckDesign(**settings.calibration).withheld(scan)  # raises before anything is computed
     with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
@@ -220,6 +222,8 @@ def run_stack(command, settings: Settings, reading, directory, source, terminal)
     first = rank() == 0  # asked here: within a slice every rank is alone
     stack = read_stack(command.sinogram, command.geometry, **reading)
     truths, assumed = read_truth(source, read_true_slices, stack, reading["dataset"])
+    with contextlib.suppress(InputError):  # of the slice in the middle: it has no result, others do
+        assumed = [*assumed, *check_reading(stack.middle)]
     stack = replace(stack, assumptions=(*stack.assumptions, *assumed))
 
     def told(number: int) -> Observer:
@@ -269,9 +273,12 @@ def run_roi(command: argparse.Namespace) -> int:
     posterior = SavedPosterior(tensors)
     shape = tuple(posterior.image.shape)
     mask = read_mask(command.mask, shape) if command.mask else read_box(command.box, shape)
-    mean, std = posterior.functional(mask.double() / mask.sum())
+    mean, std = Unit.of(command.unit, command.water)(
+        *posterior.functional(mask.double() / mask.sum())
+    )
     pixels = int(mask.sum())
-    print(f"{mean:.6g} ± {std:.2g} 1/mm (mean over {pixels} pixel{'s' if pixels > 1 else ''})")
+    plural = "s" if pixels > 1 else ""
+    print(f"{mean:.6g} ± {std:.2g} {command.unit} (mean over {pixels} pixel{plural})")
     return 0
 
 

@@ -42,6 +42,8 @@ VERBATIM = {("scan", "slices"), ("scan", "dataset")}
 SHORT_OPTIONS = {
     "slices": ("A:B", "reconstruct these slices of a stack, as NumPy counts", ("scan.slices",)),
     "dataset": ("NAME", "data set of the sinogram in an HDF5 file", ("scan.dataset",)),
+    "data-kind": ("K", "counts, transmission or line_integrals", ("scan.data_kind",)),
+    "cor": ("C", "detector index of the rotation axis, or auto", ("scan.cor",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),

@@ -28,6 +28,8 @@ CHECKPOINTS = (
     "check_fit.safetensors", "check_fit_without_held_out.safetensors",
     "check_evidence.safetensors",
 )  # fmt: skip
+ROTATION_AXIS = "rotation_axis.png"
+
 SLICES = "slices"
 """Folder of the runs of a stack's slices, one folder each, named by its number."""
 
@@ -37,8 +39,8 @@ CANDIDATES = "candidates"
 SELECTION, WINNER, SCORE = "select.json", "winner.yaml", "score.safetensors"
 
 FILES = (
-    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, BOUNDS, SELECTION, WINNER,
-    SCORE, *CHECKPOINTS, SETTINGS, INPUT,
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, ROTATION_AXIS, CALIBRATION, RECALIBRATED, BOUNDS,
+    SELECTION, WINNER, SCORE, *CHECKPOINTS, SETTINGS, INPUT,
 )  # fmt: skip
 """All that a finished run leaves; else only :data:`UNFINISHED` and the folders of its parts,
 :data:`SLICES` and :data:`CANDIDATES`, are touched.

@@ -14,6 +14,7 @@ from pdip.report import (
     check_summary,
     draw_check,
     draw_overview,
+    draw_rotation_axis,
     draw_volume,
     summary,
     volume_summary,
@@ -26,6 +27,7 @@ from pdip.run_directory import (
     OVERVIEW,
     POSTERIOR,
     RECALIBRATED,
+    ROTATION_AXIS,
     SELECTION,
     SUMMARY,
     WINNER,
@@ -119,6 +121,8 @@ def write_result(
     directory.write_figure(
         OVERVIEW, lambda: draw_overview(result.image, result.std, truth, scan.grid)
     )
+    if scan.rotation_axis is not None:
+        directory.write_figure(ROTATION_AXIS, lambda: draw_rotation_axis(scan.rotation_axis))
     numbers = summary(result, truth, source)
     directory.write_json(SUMMARY, with_earlier_check(directory, numbers))
     if truth is not None:

@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pdip"
 
 LEVELS = (
-    ("errors", "typing", "threads", "keeper", "ranks", "strict_json"),
+    ("errors", "typing", "threads", "keeper", "ranks", "strict_json", "units"),
     ("scan", "ray", "solvers"),
-    ("dip", "linearised"),
+    ("dip", "linearised", "cuda_selftest"),
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
     ("check_design", "stages", "settings", "device", "interruption", "region", "result",
@@ -27,6 +27,7 @@ OPTIONAL = {
     "diffct": "ray/engine_diffct.py",
     "tomosipo": "ray/engine_tomosipo.py",
     "ts_algorithms": "ray/engine_tomosipo.py",
+    "algotom": "scan/artefacts.py",
     "h5py": "scan/hdf5.py",
     "hdf5plugin": "scan/hdf5.py",
     "ipympl": "report/viewer.py",

@@ -7,6 +7,7 @@ from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_record
 from pdip.report.maps import stored_map
 from pdip.report.overview import draw_overview
+from pdip.report.rotation_axis import draw_rotation_axis
 from pdip.report.selection import draw_selection, picks_table
 from pdip.report.simulation_figures import draw_expected_coverage, draw_repeated_noise
 from pdip.report.summary import scores, summary
@@ -22,6 +23,7 @@ __all__ = [
     "draw_held_out",
     "draw_overview",
     "draw_repeated_noise",
+    "draw_rotation_axis",
     "draw_selection",
     "draw_volume",
     "edge_scores",

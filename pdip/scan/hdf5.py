@@ -23,7 +23,7 @@ MAX_OBJECTS = 10_000
 MAX_LINKS = 16
 """Soft links that are followed one after another."""
 SMALL_BYTES = 2**20
-SLICED = ("sinogram", "weights", "reference", "ground_truth")
+SLICED = ("sinogram", "counts", "flat", "dark", "weights", "reference", "ground_truth")
 """Keys whose data sets may have an axis of slices, which then stay in the file until indexed."""
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, LookupError)
 """What h5py raises for damaged files."""
