@@ -14,7 +14,8 @@ class RotationAxis:
 
     Attributes:
         cor: the estimate.
-        standard_error: of it, in detector elements, from groups of views (jackknife).
+        standard_error: of it, in detector elements, from groups of views (jackknife) and
+            what the pixels of the small copy add.
         tried, errors: indices tried, and the part of the views that no image explains at each.
         centred: ``cor`` of a centred detector.
         before, after: small reconstructions with the axis there and at the estimate, 1/mm.
