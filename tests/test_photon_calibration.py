@@ -15,8 +15,11 @@ import torch
 from cases import ANGLES, ModelCase
 from dense_model import build
 
+import pdip
 from pdip.dip import UNet
+from pdip.dip.noise import photon_noise_std
 from pdip.posterior import Posterior
+from pdip.ray import ray_transform
 from pdip.scan import ImageGrid, ParallelBeam, Preprocessing, Scan
 from pdip.solvers import Cholesky
 
@@ -68,3 +71,48 @@ def test_weights_of_photon_statistics_make_the_posterior_calibrated():
 
     assert abs(distance(weighted, inner)) < 4 and abs(distance(weighted, ~inner)) < 4
     assert distance(equal, inner) > 10
+
+
+def small_scan(noise_std, seed=0):
+    """Line integrals of a disc with noise 0.05, which ``noise_std`` claims to know."""
+    beam, grid = (
+        ParallelBeam([11.25 * view for view in range(16)], 20, 0.5),
+        ImageGrid((14, 14), 0.5),
+    )
+    ray = ray_transform(beam, grid)
+    x, y = np.meshgrid(*grid.centres_mm())
+    image = torch.from_numpy(0.3 * ((x - 0.5) ** 2 + y**2 < 6)).float()
+    noise = 0.05 * torch.randn(beam.shape, generator=torch.Generator().manual_seed(seed))
+    weights = torch.ones(beam.shape)
+    weights[3, 4:9] = weights[:, 12] = 0
+    return Scan(ray.forward(image) + noise, beam, grid, weights, noise_std=noise_std), ray
+
+
+def test_the_noise_of_photons_is_taken_unless_the_scan_shows_more():
+    found, told = photon_noise_std(*small_scan(0.05))
+    assert found == 0.05 and told.startswith("the noise standard deviation of photon statistics")
+    more, told = photon_noise_std(*small_scan(0.02))
+    assert more == pytest.approx(0.05, rel=0.25) and told.startswith("WARNING")
+    less, told = photon_noise_std(*small_scan(0.2))
+    assert less == 0.2 and told.startswith("WARNING") and "too large?" in told
+
+
+@pytest.mark.slow
+def test_rays_of_weight_zero_have_no_say_in_any_stage():
+    scan, _ = small_scan(0.05)
+    spoilt = scan.sinogram.clone()
+    spoilt[scan.weights == 0] = 7.0
+    settings = {
+        "network": {"scales": 2, "channels": 4}, "dip": {"max_steps": 30, "restarts": 1},
+        "evidence": {"max_evaluations": 5}, "calibration": {"withhold": "views"},
+    }  # fmt: skip
+    found = []
+    for one in (scan, replace(scan, sinogram=spoilt)):
+        result = pdip.reconstruct(one, settings)
+        check = pdip.check_calibration(one, settings, result=result)
+        found.append((result, check))
+    (first, one), (second, other) = found
+    assert first.fit.noise_std == second.fit.noise_std == 0.05
+    assert torch.equal(first.image, second.image) and torch.equal(first.std, second.std)
+    assert first.evidence[0].log_evidence == second.evidence[0].log_evidence
+    assert one.verdict == other.verdict and one.held_out.num_rays == other.held_out.num_rays

@@ -69,7 +69,10 @@ def test_other_mistakes_are_named():
     assert "--cor auto" in said(astray)
     turning = simulated(fan(90, 0.0), make=rectangles)
     assert "rotation runs the other way" in said(turned(turning, -1.0))
-    assert "reverse the detector axis" in said(flipped(turning))
+    assert "or the detector is flipped" in said(flipped(turning))
+    apart = simulated(fan(90, 5.0), make=rectangles)
+    assert "if the rotation runs the other way; negate" in said(turned(apart, -1.0))
+    assert "if the detector is flipped; reverse" in said(flipped(apart))
     degrees = turned(simulated(parallel(25, 0.0, arc=720.0)), np.pi / 180)  # 12 in place of 691
     assert "the angles are in radians" in said(degrees)
 

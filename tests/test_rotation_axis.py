@@ -95,6 +95,7 @@ def test_auto_puts_the_estimate_into_the_geometry_and_says_so(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_stack_has_the_axis_of_its_middle_slice(tmp_path):
     scan = simulated(parallel(24, 3.3))
     keys = {k: v for k, v in scan.geometry.to_dict().items() if k != "detector_shift_mm"}
@@ -108,6 +109,10 @@ def test_a_stack_has_the_axis_of_its_middle_slice(tmp_path):
 def test_what_has_no_axis_to_find_is_refused():
     with pytest.raises(InputError, match="from 6 views, expected at least 8; give cor"):
         estimate_rotation_axis(simulated(parallel(6, 0.0)))
+
+
+@pytest.mark.slow
+def test_an_axis_far_off_the_middle_is_refused():
     with pytest.raises(InputError, match="not found within 15%"):
         estimate_rotation_axis(simulated(parallel(24, 16.0)))
 

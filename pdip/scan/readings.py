@@ -35,6 +35,8 @@ AXIS_STEPS = (2, 5, 8)
 """Elements of the small copy by which the axis is moved to see whether it is elsewhere."""
 AXIS_ARC_DEG = 150.0
 """Parallel views over less know the axis hardly better than where the object is."""
+SAME_AXIS = 0.1
+"""Elements of the small copy off the middle, up to which a mirrored axis is the same one."""
 FAR_ARC_DEG = (20.0, 800.0)
 """Spans of angles in the other unit that are tried."""
 
@@ -125,16 +127,7 @@ def _others(scan: Scan, small: Scan) -> Iterator[Other]:
     """Every other reading of the small copy."""
     beam, sinogram = small.geometry, small.sinogram
     if isinstance(beam, FanBeam):
-        yield (
-            "the rotation runs the other way",
-            "negate the angles (or reverse the detector axis, which mirrors the image)",
-            _turned(beam, -1.0), sinogram, BETTER, True,
-        )  # fmt: skip
-        yield (
-            "the detector is flipped",
-            "reverse the detector axis (or negate the angles and count cor from the other end)",
-            beam, sinogram.flip(1), BETTER, True,
-        )  # fmt: skip
+        yield from _senses(beam, sinogram)
     angles = np.array(scan.geometry.angles_deg)
     steps = np.diff(angles)
     if np.ptp(steps) < 0.1 * abs(steps.mean()):
@@ -157,6 +150,19 @@ def _others(scan: Scan, small: Scan) -> Iterator[Other]:
             yield name, remedy, _turned(beam, factor), sinogram, needed, True
     if isinstance(beam, FanBeam) or np.ptp(angles) > AXIS_ARC_DEG:
         yield from _axes(scan, small)
+
+
+def _senses(beam: FanBeam, sinogram: torch.Tensor) -> Iterator[Other]:
+    """The rotation the other way and the detector flipped, which are one where it is centred."""
+    if abs(beam.cor - (beam.num_detectors - 1) / 2) < SAME_AXIS:
+        name = "the rotation runs the other way or the detector is flipped"
+        remedy = "negate the angles, or reverse the detector axis, which mirrors the image"
+        yield name, remedy, _turned(beam, -1.0), sinogram, BETTER, True
+        return
+    name, remedy = "the rotation runs the other way", "negate the angles"
+    yield name, remedy, _turned(beam, -1.0), sinogram, BETTER, True
+    name, remedy = "the detector is flipped", "reverse the detector axis"
+    yield name, remedy, beam, sinogram.flip(1), BETTER, True
 
 
 def _axes(scan: Scan, small: Scan) -> Iterator[Other]:
