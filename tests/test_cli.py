@@ -291,3 +291,21 @@ def test_failures_exit_1_with_one_sentence(files, tmp_path, capsys, monkeypatch,
     assert reconstruct(files, tmp_path / "run") == 1
     last = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
     assert last.startswith("pdip: ") and last.endswith(".")
+
+
+def test_roi_in_other_units_is_the_same_region(finished, capsys):
+    def answered(*unit):
+        assert cli.main(["roi", str(finished), "--box", "2:5,3:6", *unit]) == 0
+        value, _, std, name, *_ = capsys.readouterr().out.split()
+        return float(value), float(std), name
+
+    mean, std, _ = answered()
+    assert answered("--unit", "1/cm") == (
+        pytest.approx(10 * mean, rel=1e-4),
+        pytest.approx(10 * std, rel=0.1),
+        "1/cm",
+    )
+    water = answered("--unit", "HU", "--water", "0.02")
+    assert water[0] == pytest.approx(1000 * (mean / 0.02 - 1), rel=1e-3) and water[2] == "HU"
+    assert cli.main(["roi", str(finished), "--box", "2:5,3:6", "--unit", "HU"]) == 2
+    assert "attenuation of water" in capsys.readouterr().err
