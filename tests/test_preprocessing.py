@@ -253,7 +253,7 @@ def test_a_file_of_counts_is_read_with_the_flats_beside_it(tmp_path):
     assert np.allclose(named.sinogram, own.sinogram, atol=2e-2)
     assert any("gain is 0.7" in sentence for sentence in own.assumptions)
     (tmp_path / "scan.yaml").unlink()
-    with pytest.raises(InputError, match="data_kind counts"):
+    with pytest.raises(InputError, match="--data-kind counts"):
         read_scan(tmp_path / "scan.npy")
 
 

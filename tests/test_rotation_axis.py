@@ -106,7 +106,10 @@ def test_a_stack_has_the_axis_of_its_middle_slice(tmp_path):
     assert any("rotation axis was estimated" in sentence for sentence in stack.assumptions)
 
 
-def test_what_has_no_axis_to_find_is_refused():
+def test_what_has_no_axis_to_find_is_refused(tmp_path):
+    np.savez(tmp_path / "scan.npz", sinogram=np.eye(9), cor="soon")
+    with pytest.raises(InputError, match="a detector index or auto, got 'soon'"):
+        read_scan(tmp_path / "scan.npz")
     with pytest.raises(InputError, match="from 6 views, expected at least 8; give cor"):
         estimate_rotation_axis(simulated(parallel(6, 0.0)))
 

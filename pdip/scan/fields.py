@@ -127,7 +127,7 @@ def line_integrals(values, said: list[str]) -> torch.Tensor:
     if integers and largest > LARGE_LINE_INTEGRAL:
         raise InputError(
             f"the sinogram holds whole numbers up to {largest:g}, which look like photon counts; "
-            "say data_kind counts and give the flat field, or save -log(counts / flat field)."
+            "say --data-kind counts and give --scan.flat, or save -log(counts / flat field)."
         )
     mean = float(sinogram.double().mean())
     if mean < 0 or (mean == 0 and largest > 0):

@@ -60,8 +60,8 @@ class Preprocessing:
             raise InputError("a gain is of counts; give data_kind counts or transmission with it.")
         if self.data_kind == "counts" and self.flat is None and self.blank is None:
             raise InputError(
-                "counts need the open beam to compare with; give the key 'flat', a number or an "
-                "array (frames, detectors)."
+                "counts need the open beam to compare with; give the key 'flat' (--scan.flat), a "
+                "number or a file (frames, detectors)."
             )
         for name in ("air_columns", "rings"):
             if getattr(self, name) is not None:

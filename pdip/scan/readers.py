@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pdip.errors import InputError
 from pdip.scan.axis_search import estimate_rotation_axis
+from pdip.scan.checks import shown
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
@@ -210,8 +211,10 @@ def with_axis(
         fields: the keys.
         scan_of: makes a scan of keys, the axis on the middle of the detector.
     """
-    if not isinstance(fields.get("cor"), str) or fields["cor"] != "auto":
+    if not isinstance(fields.get("cor"), str):
         return fields, None, ()
+    if fields["cor"] != "auto":
+        raise InputError(f"cor must be a detector index or auto, got {shown(fields['cor'])}.")
     centred = {k: v for k, v in fields.items() if k not in ("cor", "detector_shift_mm")}
     axis = estimate_rotation_axis(scan_of(centred))
     return {**centred, "cor": axis.cor}, axis, (axis.sentence,)
