@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from pdip.calibration.held_out import half_width
 from pdip.report import RunContents, VolumeContents, page_volume, run_page, volume_page
 from pdip.report.drawings import _draw_rotation, _draw_views, draw_geometry
+from pdip.report.page_tables import geometry_rows
 from pdip.report.words import trust_sentence, warnings_of
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
 
@@ -62,6 +63,11 @@ def contents(**changes) -> RunContents:
     return replace(run, **changes)
 
 
+@pytest.fixture(scope="module")
+def page() -> str:
+    return run_page(contents())
+
+
 class Elements(HTMLParser):
     """Tags with their attributes, and the text that is neither script nor style."""
 
@@ -94,8 +100,7 @@ def embedded(page: str, name: str) -> np.ndarray:
     return np.frombuffer(b64decode(json.loads(Elements(page).data)["arrays"][name]), "<f4")
 
 
-def test_the_page_has_every_part_and_refers_to_nothing_outside():
-    page = run_page(contents())
+def test_the_page_has_every_part_and_refers_to_nothing_outside(page):
     found = Elements(page)
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert {
@@ -113,17 +118,15 @@ def test_the_page_has_every_part_and_refers_to_nothing_outside():
     assert all(units)
 
 
-def test_what_comes_from_files_and_settings_is_text_and_no_markup():
-    page = run_page(contents())
+def test_what_comes_from_files_and_settings_is_text_and_no_markup(page):
     found = Elements(page)
     assert not {"b", "i"} & {tag for tag, _ in found.tags}
     assert found.words.count(HOSTILE) >= 3  # title, settings, files
     assert "The fit is <i>stuck</i>." in found.words
 
 
-def test_the_arrays_of_the_page_are_those_of_the_run_bit_for_bit():
+def test_the_arrays_of_the_page_are_those_of_the_run_bit_for_bit(page):
     run = contents()
-    page = run_page(run)
     for name, values in {
         "image": run.image, "std": run.std, "truth": run.truth, "signed_residual": run.residual,
     }.items():  # fmt: skip
@@ -140,19 +143,18 @@ def test_without_a_truth_nothing_is_said_of_errors():
     assert "has not been tested" in found.words and "--check-calibration" in found.words
 
 
-def test_warnings_stand_apart_from_assumptions():
+def test_warnings_stand_apart_from_assumptions(page):
     stopped = SUMMARY | {"solver": SUMMARY["solver"] | {"converged": False}}
     told = warnings_of(stopped)
     assert told[:2] == ["The fit is <i>stuck</i>.", "A file was damaged."] and len(told) == 3
     assert len(warnings_of(SUMMARY)) == 2
-    found = Elements(run_page(contents()))
+    found = Elements(page)
     assert found.words.index("A file was damaged.") < found.words.index("What was assumed")
     assert "The centre of rotation is the middle." in found.words
 
 
-def test_the_headline_is_the_median_of_the_std():
-    run = contents()
-    words = Elements(run_page(run)).words
+def test_the_headline_is_the_median_of_the_std(page):
+    run, words = contents(), Elements(page).words
     median, most = np.quantile(run.std, (0.5, 0.95))
     assert f"Half of the pixels are known to ± {median:.2g} 1/mm" in words
     assert f"95 % of them to ± {most:.2g} 1/mm" in words
@@ -177,11 +179,11 @@ def checked_summary(quantile) -> dict:
     }
 
 
-def test_a_recalibrated_std_has_a_picture_of_its_own():
+def test_a_recalibrated_std_has_a_picture_of_its_own(page):
     run = contents()
-    page = run_page(replace(run, recalibrated=2 * run.std))
-    assert np.array_equal(embedded(page, "recalibrated"), 2 * run.std.ravel())
-    assert 'data-map="recalibrated"' in page and 'data-map="recalibrated"' not in run_page(run)
+    checked = run_page(replace(run, recalibrated=2 * run.std))
+    assert np.array_equal(embedded(checked, "recalibrated"), 2 * run.std.ravel())
+    assert 'data-map="recalibrated"' in checked and 'data-map="recalibrated"' not in page
 
 
 def volume(count: int = 4, missing: int = 2) -> VolumeContents:
@@ -261,8 +263,7 @@ def test_the_arrow_of_the_drawing_turns_as_the_views_do(sense):
     turned = np.unwrap(np.arctan2(arrow[[0, tip], 1], arrow[[0, tip], 0]))
     assert np.sign(turned[1] - turned[0]) == sense
     word = "counter-clockwise" if sense > 0 else "clockwise"
-    page = run_page(contents(geometry=ParallelBeam(angles, 20), residual=np.ones((9, 20))))
-    assert f"rotation {word}" in Elements(page).words
+    assert ("rotation", word) in geometry_rows(ParallelBeam(angles, 20))
 
 
 def test_a_drawing_has_the_ink_of_the_page():
@@ -417,6 +418,17 @@ def test_colours_are_those_of_the_map_and_follow_the_sliders(opened):
         "input => { input.value = input.min; input.dispatchEvent(new Event('input')); }"
     )
     assert colour_at(tab, "std", row, column) == list(map(int, brightest))
+    window = "#images [data-map=std] .ends span >> nth={}"
+    level, width = 0.5 * top, 0.4 * top
+    for kind, value in (("level", level), ("width", width)):
+        tab.locator(f"#images input[data-window=std][data-kind={kind}]").evaluate(
+            "(input, value) => { input.step = 'any'; input.value = value;"
+            " input.dispatchEvent(new Event('input')); }",
+            value,
+        )
+    for end, expected_end in ((0, level - width / 2), (2, level + width / 2)):
+        shown = tab.text_content(window.format(end)).removeprefix("≤ ").removeprefix("≥ ")
+        assert float(shown) == pytest.approx(expected_end, rel=1e-3)
     assert colour_at(tab, "image", row, column)[0] == colour_at(tab, "image", row, column)[2]
     tab.click("#images [data-action=windows]")
     assert np.abs(np.subtract(colour_at(tab, "std", row, column), expected)).max() <= 3

@@ -3,6 +3,7 @@
 from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.calibration_figure import draw_calibration
 from pdip.report.check import check_summary, draw_check
+from pdip.report.comparison import draw_comparison
 from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_record
 from pdip.report.maps import stored_map
@@ -21,6 +22,7 @@ __all__ = [
     "draw_arcs",
     "draw_calibration",
     "draw_check",
+    "draw_comparison",
     "draw_design",
     "draw_expected_coverage",
     "draw_held_out",
