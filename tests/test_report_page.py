@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pdip.calibration.held_out import half_width
 from pdip.report import RunContents, VolumeContents, page_volume, run_page, volume_page
-from pdip.report.drawings import _draw_rotation, _draw_views, draw_geometry
+from pdip.report.drawings import SHOWN_SPAN, _draw_rotation, _draw_views, draw_geometry
 from pdip.report.page_tables import geometry_rows
 from pdip.report.words import trust_sentence, warnings_of
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
@@ -251,6 +251,17 @@ def test_the_drawn_edge_rays_are_rays_of_the_scan(geometry):
                 fan = math.atan2(edge, geometry.source_detector_mm)
                 angle, distance = angle - fan, geometry.source_origin_mm * math.sin(fan)
             assert np.allclose(line @ [math.cos(angle), math.sin(angle)], distance, atol=1e-9)
+
+
+def test_a_fan_that_is_drawn_shorter_is_as_wide_at_the_axis():
+    crossings = []
+    for most in (10.0, 1e3):  # the second draws every distance as it is
+        axis = Figure().subplots()
+        _draw_views(axis, FanBeam([0.0], 20, 0.9, 300.0, 200.0, 1.5), most)
+        ends = [line.get_xydata() for line in axis.lines[1:3]]
+        crossings.append([np.interp(0.0, *line.T[::-1]) for line in ends])
+        assert np.abs(ends).max() == pytest.approx(min(300.0, SHOWN_SPAN * most))
+    assert np.allclose(*crossings) and np.ptp(crossings[0]) > 1
 
 
 @pytest.mark.parametrize("sense", [1, -1])

@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN = COLOURS[:3]
 FIRST, LAST = BLUE, ORANGE
 FEW = 20
 """Points of a line of which each is marked."""
-SHOWN_SPAN = 12.0
+SHOWN_SPAN = 6.0
 """Half widths of the field of view beyond which a source or a detector is drawn nearer."""
 
 
@@ -148,8 +148,9 @@ def _draw_views(axis: Axes, geometry: ParallelBeam | FanBeam, most: float) -> fl
     )
     edges = geometry.detector_mm[[0, -1]]
     edges = edges + np.sign(np.diff(edges))[0] * geometry.detector_pitch_mm * np.array([-0.5, 0.5])
-    if fan:  # a distance that was shortened keeps the rays where they cross the image
-        edges = edges * (source + detector) / geometry.source_detector_mm
+    if fan:  # where a distance is shortened, the fan is as wide at the axis as it is
+        at_axis = geometry.source_origin_mm / geometry.source_detector_mm
+        edges = edges * at_axis * (source + detector) / source
     for view, colour in ((0, FIRST), (len(angles) - 1, LAST)):
         along = np.array([np.cos(angles[view]), np.sin(angles[view])])
         beam = np.array([np.sin(angles[view]), -np.cos(angles[view])])
