@@ -232,6 +232,7 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_files, "draw_check", lambda check: Figure())
         patch.setattr(run_files, "check_summary", lambda check: {})
+        patch.setattr(run_files, "write_report", lambda directory, numbers: None)
         run_files.write_check(directory, nothing, Observer())
         assert np.load(tmp_path / "bounds_95.npy").shape == (2, 2, 2)
         nothing.bounds = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pdip.errors import InputError
+from pdip.ranks import by_first
 from pdip.run_directory import COMMAND, INPUT, SETTINGS, SUMMARY, RunDirectory
 
 HELP = "go on with an interrupted run, with its own input and settings"
@@ -28,6 +29,7 @@ def kept_command(command: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+@by_first
 def resuming_arguments(directory: RunDirectory) -> list[str]:
     """The command line that goes on with the run in a folder; empty where it is finished.
 
