@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
@@ -13,13 +14,16 @@ CHECKING = ("--check-calibration", "--calibration.")
 
 
 def parsed(
-    arguments: list[str], commands: Mapping[str, Callable[[argparse.Namespace], int]]
+    arguments: list[str],
+    commands: Mapping[str, Callable[[argparse.Namespace], int]],
+    others: Mapping[str, ModuleType] = MappingProxyType({}),
 ) -> argparse.Namespace:
     """The command line as a namespace with the function ``run``.
 
     Args:
         arguments: the command line after the program's name.
-        commands: what each command runs, by its name.
+        commands: what each command runs, by its name; where it is not there, its module's ``run``.
+        others: modules of further commands with ``HELP`` and ``add_arguments(parser)``.
 
     Raises:
         InputError: an unknown option (the nearest one is named) or one without its value.
@@ -39,6 +43,11 @@ def parsed(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
         )),
     }  # fmt: skip
+    for name, module in others.items():
+        other = parsers.add_parser(name, allow_abbrev=False, help=module.HELP)
+        other.set_defaults(deterministic=False)
+        module.add_arguments(other)
+        options[name] = list(other._option_string_actions)
     found, unknown = parser.parse_known_args(_joined(arguments))
     for argument in unknown:
         if argument.startswith("--"):
@@ -50,7 +59,7 @@ def parsed(
                 )
             raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
-    found.run = commands[found.command]
+    found.run = commands.get(found.command) or others[found.command].run
     return found
 
 

@@ -223,8 +223,7 @@ def _network(
     if before is not None:
         settings.setdefault("activation", before.network.activation.name)
     if "scales" not in given:
-        octaves = round(math.log2(min(ray.domain_shape) / COARSEST_PIXELS))
-        settings["scales"] = 1 + max(1, octaves)
+        settings["scales"] = usual_scales(ray.domain_shape)
         assumed.append(f"the U-Net has {settings['scales']} scales, as the grid has room for")
     if "activation" not in settings and math.prod(ray.domain_shape) > BOUNDED_PIXELS:
         settings["activation"] = "none"
@@ -235,6 +234,11 @@ def _network(
             f"the network's image scale was set to {settings['image_scale']:.4g} 1/mm from the data"
         )
     return UNet(**{"seed": seed, **settings}), assumed
+
+
+def usual_scales(shape: tuple[int, int]) -> int:
+    """Scales of the U-Net where the settings leave them open: as many as the grid has room for."""
+    return 1 + max(1, round(math.log2(min(shape) / COARSEST_PIXELS)))
 
 
 def _weights(before: DIPFit, network: UNet) -> tuple[dict[str, Tensor], ...]:

@@ -1,0 +1,13 @@
+"""Commands that need no option of a stage: each in a file with its arguments and what it does."""
+
+from types import ModuleType
+
+from pdip.commands import compare, doctor, report, validate
+
+COMMANDS: dict[str, ModuleType] = {
+    "report": report,
+    "compare": compare,
+    "validate": validate,
+    "doctor": doctor,
+}
+"""Name -> module with ``HELP``, ``add_arguments(parser)`` and ``run(command)``, an exit code."""
