@@ -9,8 +9,11 @@ from pdip.scan import (
     FanBeam,
     ImageGrid,
     ParallelBeam,
+    Preprocessing,
     Scan,
     Stack,
+    check_reading,
+    estimate_rotation_axis,
     read_dicom,
     read_ground_truth,
     read_scan,
@@ -42,6 +45,7 @@ from pdip.pipeline import reconstruct
 from pdip.selection_result import Selection
 from pdip.selection import select
 from pdip.withheld import withheld_rays
+from pdip.units import Unit
 from pdip.calibration_check import CalibrationCheck, check_calibration
 
 __all__ = [
@@ -53,6 +57,9 @@ __all__ = [
     "ImageGrid",
     "Scan",
     "Stack",
+    "Preprocessing",
+    "check_reading",
+    "estimate_rotation_axis",
     "read_scan",
     "read_stack",
     "read_dicom",
@@ -95,6 +102,7 @@ __all__ = [
     "Selection",
     "select",
     "withheld_rays",
+    "Unit",
     "CalibrationCheck",
     "check_calibration",
 ]

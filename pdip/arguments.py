@@ -2,24 +2,28 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
-from pdip.export import EXPORTS
 from pdip.settings import nearest
+from pdip.units import UNITS
 
 CHECKING = ("--check-calibration", "--calibration.")
 """How options of the calibration check begin."""
 
 
 def parsed(
-    arguments: list[str], commands: Mapping[str, Callable[[argparse.Namespace], int]]
+    arguments: list[str],
+    commands: Mapping[str, Callable[[argparse.Namespace], int]],
+    others: Mapping[str, ModuleType] = MappingProxyType({}),
 ) -> argparse.Namespace:
     """The command line as a namespace with the function ``run``.
 
     Args:
         arguments: the command line after the program's name.
-        commands: what each command runs, by its name.
+        commands: what each command runs, by its name; where it is not there, its module's ``run``.
+        others: modules of further commands with ``HELP`` and ``add_arguments(parser)``.
 
     Raises:
         InputError: an unknown option (the nearest one is named) or one without its value.
@@ -35,16 +39,15 @@ def parsed(
         "select": add_select(parsers.add_parser(
             "select", allow_abbrev=False, help="which settings suit a scan, without ground truth"
         )),
-        "info": add_info(parsers.add_parser(
-            "info", allow_abbrev=False, help="what a file holds and how it will be read"
-        )),
-        "export": add_export(parsers.add_parser(
-            "export", allow_abbrev=False, help="images of a finished run as TIFF, HDF5 or NumPy"
-        )),
         "roi": add_roi(parsers.add_parser(
             "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
         )),
     }  # fmt: skip
+    for name, module in others.items():
+        other = parsers.add_parser(name, allow_abbrev=False, help=module.HELP)
+        other.set_defaults(deterministic=False)
+        module.add_arguments(other)
+        options[name] = list(other._option_string_actions)
     found, unknown = parser.parse_known_args(_joined(arguments))
     for argument in unknown:
         if argument.startswith("--"):
@@ -56,7 +59,7 @@ def parsed(
                 )
             raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
-    found.run = commands[found.command]
+    found.run = commands.get(found.command) or others[found.command].run
     return found
 
 
@@ -128,34 +131,15 @@ def add_run(parser: argparse.ArgumentParser, out: str, sections: Sequence[str]) 
     return list(parser._option_string_actions)
 
 
-def add_info(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of ``pdip info`` and return their names."""
-    parser.set_defaults(deterministic=False)
-    parser.add_argument("file", metavar="FILE", help="a scan, or a folder of TIFFs")
-    parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
-    add_setting_options(parser, ("scan",))
-    return list(parser._option_string_actions)
-
-
-def add_export(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of ``pdip export`` and return their names."""
-    parser.set_defaults(deterministic=False)
-    parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
-    parser.add_argument(
-        "--format", choices=tuple(EXPORTS), required=True,
-        help="tiff: one file for each image; hdf5: result.h5 (NeXus); numpy: result.npz",
-    )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="folder for the files [that of the run]")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.add_argument("--slice", metavar="N", type=int, help="one slice of the run of a stack")
-    return list(parser._option_string_actions)
-
-
 def add_roi(parser: argparse.ArgumentParser) -> list[str]:
     """Add the options of ``pdip roi`` and return their names."""
     parser.set_defaults(deterministic=False)
     parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
     parser.add_argument("--slice", metavar="N", type=int, help="slice of the run of a stack")
+    parser.add_argument("--unit", metavar="U", default="1/mm", help=f"{', '.join(UNITS)} [1/mm]")
+    parser.add_argument(
+        "--water", metavar="MU", type=float, help="attenuation of water in 1/mm, for HU"
+    )
     region = parser.add_mutually_exclusive_group(required=True)
     region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
     region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")

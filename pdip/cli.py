@@ -1,5 +1,4 @@
-"""The commands ``pdip reconstruct``, ``pdip select``, ``pdip info``, ``pdip export`` and
-``pdip roi``.
+"""The commands ``pdip reconstruct``, ``select``, ``roi`` and ``resume``; others in commands/.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or unusable input. Every failure is
 one sentence on stderr.
@@ -7,35 +6,32 @@ one sentence on stderr.
 
 import argparse
 import contextlib
-import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pdip.arguments import parsed
 from pdip.calibration_check import check_calibration
 from pdip.candidates import candidates_of
-from pdip.check_design import CheckDesign
 from pdip.checkpoints import DirectoryCheckpoints
+from pdip.commands import COMMANDS, resume
+from pdip.commands.request import Request
+from pdip.commands.resume import kept_command
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
 from pdip.errors import ComputationError, InputError, OutputError
-from pdip.export import export
 from pdip.interruption import stoppable
 from pdip.kept import DirectoryKept
 from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask, slice_directory
-from pdip.report import information
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
     read_one,
-    read_truth,
     slice_sentence,
     write_check,
     write_result,
@@ -45,17 +41,12 @@ from pdip.run_files import (
 from pdip.scan import (
     Scan,
     Stack,
-    holds_stack,
-    read_ground_truth,
-    read_scan,
-    read_stack,
-    read_true_slices,
 )
 from pdip.selection import select
-from pdip.settings import Settings
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
+from pdip.units import Unit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,13 +70,10 @@ def answered(arguments: list[str]) -> int:
 
     def run() -> int:
         commands = {
-            "reconstruct": run_reconstruct,
-            "select": run_select,
-            "info": run_info,
-            "export": run_export,
-            "roi": run_roi,
-        }
-        command = parsed(arguments, commands)
+            "reconstruct": run_reconstruct, "select": run_select, "roi": run_roi,
+            "resume": run_resume,
+        }  # fmt: skip
+        command = parsed(arguments, commands, {"resume": resume, **COMMANDS})
         with deterministic() if command.deterministic else contextlib.nullcontext():
             return command.run(command)
 
@@ -142,30 +130,9 @@ def failed(sentence, code: int) -> int:
 
 def run_reconstruct(command: argparse.Namespace) -> int:
     """``pdip reconstruct``: read, check, run all stages, write the files."""
-    sections = settings_of(command)
-    reading = resolved_scan(sections.pop("scan"))
-    settings = Settings.of(sections)
-    checked_device(settings.ray.get("device", "cpu"))
-    directory = RunDirectory(command.out or Path("runs") / Path(command.sinogram).stem)
-    source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
-    run = run_scan
-    if reading["row"] is None and holds_stack(command.sinogram, reading["dataset"]):
-        if command.check_calibration:
-            raise InputError(
-                f"--check-calibration checks a single scan, but {command.sinogram} holds a stack; "
-                "name one slice of it with --row."
-            )
-        run = run_stack
-    elif reading.pop("slices") is not None:
-        if reading["row"] is not None:
-            raise InputError("--row and --rows name rows in two ways; give one of them.")
-        raise InputError(
-            f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
-            "holds a single scan; leave it out."
-        )
-    return watched(
-        directory, lambda terminal: run(command, settings, reading, directory, source, terminal)
-    )
+    request = Request.of(command)
+    run = run_stack if request.is_stack else run_scan
+    return watched(request.directory, lambda terminal: run(command, request, terminal))
 
 
 def run_select(command: argparse.Namespace) -> int:
@@ -208,19 +175,15 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
         terminal.close()
 
 
-def run_scan(command, settings: Settings, reading, directory, source, terminal) -> None:
+def run_scan(command: argparse.Namespace, request: Request, terminal: Observer) -> None:
     """Reconstruct a single scan and check its calibration where that is wanted."""
-    scan = read_scan(command.sinogram, command.geometry, **reading)
-    read = functools.partial(read_ground_truth, row=reading["row"])
-    truth, assumed = read_truth(source, read, scan.grid, reading["dataset"])
-    scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
-    if command.check_calibration:
-        CheckDesign(**settings.calibration).withheld(scan)  # raises before anything is computed
-    with begun(directory, scan, {"scan": reading, **settings.resolved()}, command):
+    directory, settings, source = request.directory, request.settings, request.source
+    scan, truth = request.scan()  # raises before anything is computed
+    with begun(directory, scan, request.resolved, command):
         checkpoints = DirectoryCheckpoints(directory, terminal.warned)
         result = reconstruct(scan, settings, observer=terminal, checkpoints=checkpoints)
         write_result(directory, result, scan, truth, source, terminal)
-        if command.check_calibration:
+        if request.check:
             check = check_calibration(
                 scan, settings, result=result, observer=terminal, checkpoints=checkpoints
             )
@@ -228,12 +191,11 @@ def run_scan(command, settings: Settings, reading, directory, source, terminal) 
     directory.finish()
 
 
-def run_stack(command, settings: Settings, reading, directory, source, terminal) -> None:
+def run_stack(command: argparse.Namespace, request: Request, terminal: Observer) -> None:
     """Reconstruct the slices of a stack, each rank its share, and put them together."""
+    directory, source = request.directory, request.source
     first = rank() == 0  # asked here: within a slice every rank is alone
-    stack = read_stack(command.sinogram, command.geometry, **reading)
-    truths, assumed = read_truth(source, read_true_slices, stack, reading["dataset"])
-    stack = replace(stack, assumptions=(*stack.assumptions, *assumed))
+    stack, truths = request.stack()
 
     def told(number: int) -> Observer:
         return Terminal(f"slice {number}, ") if first else Observer()
@@ -246,8 +208,8 @@ def run_stack(command, settings: Settings, reading, directory, source, terminal)
         truth = None if truths is None else truths[number]
         write_result(folder, result, scan, truth, {**source, "slice": number}, told(number))
 
-    run = StackRun(stack, settings, reading, directory, told, write)
-    with begun(directory, stack, {"scan": reading, **settings.resolved()}, command):
+    run = StackRun(stack, request.settings, request.reading, directory, told, write)
+    with begun(directory, stack, request.resolved, command):
         for sentence in stack.assumptions:
             terminal.assumed(sentence)
         outcomes = run.outcomes(ended, resume=command.resume)
@@ -267,7 +229,13 @@ def run_stack(command, settings: Settings, reading, directory, source, terminal)
 @contextlib.contextmanager
 def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: argparse.Namespace):
     """The folder made ready; input that turns out to be unusable leaves no folder behind."""
-    directory.begin(scan, settings, resume=command.resume, overwrite=command.overwrite)
+    directory.begin(
+        scan,
+        settings,
+        resume=command.resume,
+        overwrite=command.overwrite,
+        command=kept_command(command),
+    )
     try:
         yield
     except InputError:
@@ -275,25 +243,13 @@ def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: 
         raise
 
 
-def run_info(command: argparse.Namespace) -> int:
-    """``pdip info``: what a file holds and how it will be read."""
-    reading = resolved_scan(settings_of(command)["scan"])
-    for line in information(command.file, command.geometry, reading):
-        print(line)
-    return 0
-
-
-def run_export(command: argparse.Namespace) -> int:
-    """``pdip export``: the images of a finished run in the formats of other programs."""
+def run_resume(command: argparse.Namespace) -> int:
+    """``pdip resume``: the command that made the run in a folder once more, with ``--resume``."""
     directory = RunDirectory(command.directory)
-    if command.slice is not None:
-        directory = slice_directory(directory, command.slice)
-    out = Path(command.out or directory.path)
-    try:
-        files = export(directory, command.format, out, command.overwrite)
-    except OutputError as error:
-        raise ComputationError(f"{error}; make room or name another --out.") from None
-    print(f"written: {', '.join(map(str, files))}")
+    arguments = resume.resuming_arguments(directory)
+    if arguments:
+        return answered(arguments)
+    print(f"finished: the run in {directory.path} is complete, there is nothing to go on with")
     return 0
 
 
@@ -304,9 +260,12 @@ def run_roi(command: argparse.Namespace) -> int:
     posterior = SavedPosterior(tensors)
     shape = tuple(posterior.image.shape)
     mask = read_mask(command.mask, shape) if command.mask else read_box(command.box, shape)
-    mean, std = posterior.functional(mask.double() / mask.sum())
+    mean, std = Unit.of(command.unit, command.water)(
+        *posterior.functional(mask.double() / mask.sum())
+    )
     pixels = int(mask.sum())
-    print(f"{mean:.6g} ± {std:.2g} 1/mm (mean over {pixels} pixel{'s' if pixels > 1 else ''})")
+    plural = "s" if pixels > 1 else ""
+    print(f"{mean:.6g} ± {std:.2g} {command.unit} (mean over {pixels} pixel{plural})")
     return 0
 
 

@@ -48,6 +48,8 @@ SHORT_OPTIONS = {
         ("scan.slices",),
     ),
     "dataset": ("NAME", "sinogram in an HDF5 or MATLAB file", ("scan.dataset",)),
+    "data-kind": ("K", "counts, transmission or line_integrals", ("scan.data_kind",)),
+    "cor": ("C", "detector index of the rotation axis, or auto", ("scan.cor",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),

@@ -76,9 +76,9 @@ def plan(
         solver: the one to use whatever it costs; None to choose.
     """
     weights, patterns = model.jacobian.domain_shape[0], len(model.prior.coefficients())
-    budget, why = MEMORY_SHARE * machine_memory(model.image.device), "as asked"
-    if solver is None:
-        solver, why = _chosen(num_rays, weights, patterns, budget)
+    solver, why, memory = foreseen(
+        weights, patterns, num_rays, model.image.numel(), model.image.device, solver
+    )
     rows, most = usual_rows(solver, num_rays), most_rows(solver, num_rays)
     passes = predicted_passes(model, num_rays, solver) * restarts
     jvp, vjp = pass_seconds(model)
@@ -86,9 +86,6 @@ def plan(
     algebra = searches * EVALUATIONS * (rows**3 + 3 * patterns * rows**2) / FLOPS
     algebra /= torch.get_num_threads()
     seconds = jvp * passes.jvp + vjp * passes.vjp + algebra
-    memory = rows_bytes(most, weights, patterns) + 16 * most * model.image.numel()
-    if solver.compresses:
-        memory += 8 * num_rays * most
     combinations = f", {most} combinations at most" if most < num_rays else ""
     name = type(solver).__name__.lower()
     sentence = (
@@ -96,6 +93,38 @@ def plan(
         f"network passes, {in_words(seconds)}, and at most {memory / 1e9:.1f} GB"
     )
     return Plan(solver, passes, seconds, memory, sentence)
+
+
+def foreseen(
+    weights: int,
+    patterns: int,
+    num_rays: int,
+    pixels: int,
+    device: torch.device,
+    solver: Solver | None = None,
+) -> tuple[Solver, str, float]:
+    """What is known before anything is fitted.
+
+    Args:
+        weights: p, of the network's prior.
+        patterns: of that prior.
+        num_rays: m, rays of positive weight.
+        pixels: of the image.
+        device: whose memory holds the matrices.
+        solver: the one to use whatever it costs; None to choose.
+
+    Returns:
+        the solver, why it is that one, and bytes of the largest matrices alive at once, at most.
+    """
+    why = "as asked"
+    if solver is None:
+        budget = MEMORY_SHARE * machine_memory(device)
+        solver, why = _chosen(num_rays, weights, patterns, budget)
+    most = most_rows(solver, num_rays)
+    memory = rows_bytes(most, weights, patterns) + 16 * most * pixels
+    if solver.compresses:
+        memory += 8 * num_rays * most
+    return solver, why, memory
 
 
 def check_memory(solver: Solver | None, num_rays: int, device: torch.device) -> None:

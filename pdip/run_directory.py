@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -23,11 +24,14 @@ ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
 SETTINGS, INPUT = "settings.yaml", "input.json"
 CALIBRATION, RECALIBRATED, BOUNDS = "calibration.png", "std_recalibrated.npy", "bounds_95.npy"
+REPORT, REPORT_DATA = "report.html", "report.safetensors"
 CHECKPOINTS = (
     "fit.safetensors", "fit_without_held_out.safetensors", "evidence.safetensors",
     "check_fit.safetensors", "check_fit_without_held_out.safetensors",
     "check_evidence.safetensors",
 )  # fmt: skip
+ROTATION_AXIS = "rotation_axis.png"
+
 SLICES = "slices"
 """Folder of the runs of a stack's slices, one folder each, named by its number."""
 
@@ -44,8 +48,9 @@ EXPORTED = (
 
 FILES = (
     *EXPORTED,
-    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, CALIBRATION, RECALIBRATED, BOUNDS, SELECTION, WINNER,
-    SCORE, *CHECKPOINTS, SETTINGS, INPUT,
+    *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, REPORT, REPORT_DATA, ROTATION_AXIS, CALIBRATION,
+    RECALIBRATED, BOUNDS,
+    SELECTION, WINNER, SCORE, *CHECKPOINTS, SETTINGS, INPUT,
 )  # fmt: skip
 """All that a finished run leaves; else only :data:`UNFINISHED` and the folders of its parts,
 :data:`SLICES` and :data:`CANDIDATES`, are touched.
@@ -56,10 +61,13 @@ In the order in which they are removed: what says whose files these are goes las
 CHECK_STAGES = "check_*.safetensors"
 """Those of :data:`CHECKPOINTS`, and states on the way to them, that a check leaves."""
 
+AGAIN = "the command that made the run writes it again with --resume."
+"""What to do about a file of a run that is not as it was written."""
+
 UNFINISHED = "unfinished"
 """Folder inside the run's that holds the states of unfinished stages until the run is done."""
 
-GRID, MADE_WITH = "grid", "made with"
+GRID, MADE_WITH, COMMAND = "grid", "made with", "command"
 """What the input says beside its fingerprint; not compared."""
 
 
@@ -89,6 +97,7 @@ class RunDirectory:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        command: Mapping[str, Any] | None = None,
     ) -> None:
         """Make the folder ready and write down what the run is made of.
 
@@ -97,18 +106,12 @@ class RunDirectory:
             settings: all settings with their values, as plain data.
             resume: go on with a run of the same scan and settings; a folder without one is new.
             overwrite: remove the files of an earlier run.
+            command: what the run was asked for, kept for whoever goes on with it.
 
         Raises:
             InputError: a run is there already, it differs, or the folder cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"--out {self.path} is a file; name a folder.")
-        present = [name for name in FILES if (self.path / name).exists()]
-        if present and not resume and not overwrite:
-            raise InputError(
-                f"{self.path} already holds a run ({present[0]}); go on with it (--resume), "
-                "replace it (--overwrite) or name another folder (--out)."
-            )
+        present = self.free(resume=resume, overwrite=overwrite)
         found, parts, outdated = fingerprint(scan), [surroundings(settings)], False
         if present and present != [SETTINGS] and not overwrite:  # else nothing was computed yet
             before, old = self._earlier_parts(found, settings)
@@ -123,7 +126,8 @@ class RunDirectory:
             else:
                 self._remove(())  # states of a run that is not there any more
             self.write_yaml(SETTINGS, settings)
-            self.write_json(INPUT, {**found, GRID: asdict(scan.grid), MADE_WITH: parts})
+            asked = {} if command is None else {COMMAND: dict(command)}
+            self.write_json(INPUT, {**found, GRID: asdict(scan.grid), MADE_WITH: parts, **asked})
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror or error}); name another --out."
@@ -132,18 +136,22 @@ class RunDirectory:
             raise InputError(f"{error}; make room or name another --out.") from None
         self.assumptions = rounding(parts)
 
-    def make(self) -> None:
-        """Make the folder, for files that are no run.
+    def free(self, *, resume: bool, overwrite: bool) -> list[str]:
+        """The files of a run that are there already, where that is not in the way.
 
         Raises:
-            InputError: it cannot be made.
+            InputError: a run is there and neither to go on with nor to be replaced, or the folder
+                is a file.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {self.path} is a file; name a folder.")
+        present = [name for name in FILES if (self.path / name).exists()]
+        if present and not resume and not overwrite:
             raise InputError(
-                f"{self.path} cannot be written ({error.strerror or error}); name another --out."
-            ) from None
+                f"{self.path} already holds a run ({present[0]}); go on with it (--resume), "
+                "replace it (--overwrite) or name another folder (--out)."
+            )
+        return present
 
     def _clear(self) -> None:
         """Remove what a run leaves, that of its parts first."""
@@ -251,6 +259,17 @@ class RunDirectory:
             )
         return parts, before
 
+    def make(self) -> None:
+        """Make the folder for a file that is no part of a run, such as a figure.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be made ({error.strerror or error})") from None
+
     def write_array(self, name: str, values: Tensor) -> None:
         """An image as float32 ``.npy``."""
         content = io.BytesIO()
@@ -347,6 +366,28 @@ class RunDirectory:
             raise InputError(
                 f"{self.path / name} is missing or damaged; start the run anew with --overwrite."
             ) from None
+
+    def read_yaml(self, name: str) -> dict:
+        """What a file that :meth:`write_yaml` wrote holds.
+
+        Raises:
+            InputError: there is no such file, or it is damaged.
+        """
+        try:
+            return dict(yaml.safe_load((self.path / name).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, yaml.YAMLError):
+            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
+
+    def read_array(self, name: str) -> np.ndarray:
+        """What a file that :meth:`write_array` or :meth:`write_volume` wrote holds, mapped.
+
+        Raises:
+            InputError: there is no such file, or it is damaged.
+        """
+        try:
+            return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
 
     @by_first
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:

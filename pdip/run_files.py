@@ -14,6 +14,7 @@ from pdip.report import (
     check_summary,
     draw_check,
     draw_overview,
+    draw_rotation_axis,
     draw_volume,
     summary,
     volume_summary,
@@ -26,16 +27,20 @@ from pdip.run_directory import (
     OVERVIEW,
     POSTERIOR,
     RECALIBRATED,
+    REPORT,
+    ROTATION_AXIS,
     SELECTION,
     SUMMARY,
     WINNER,
     RunDirectory,
 )
+from pdip.run_report import keep_report_data, write_report, write_volume_report
 from pdip.scan import Scan, holds_stack, read_scan, read_stack
 from pdip.selection_result import Selection
 from pdip.settings import STAGES, Settings, plain
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
+from pdip.strict_json import strict
 from pdip.typing import Image
 
 
@@ -119,12 +124,18 @@ def write_result(
     directory.write_figure(
         OVERVIEW, lambda: draw_overview(result.image, result.std, truth, scan.grid)
     )
-    numbers = summary(result, truth, source)
-    directory.write_json(SUMMARY, with_earlier_check(directory, numbers))
+    if scan.rotation_axis is not None:
+        directory.write_figure(ROTATION_AXIS, lambda: draw_rotation_axis(scan.rotation_axis))
+    keep_report_data(directory, result, scan, truth)
+    numbers = summary(result, truth, source) | {"warnings": list(terminal.warnings)}
+    found = strict(with_earlier_check(directory, numbers))  # the page is that of the file
+    write_report(directory, found)
+    directory.write_json(SUMMARY, found)
     if truth is not None:
         terminal.finished("scores", score_sentence(numbers))
     terminal.finished(
-        "written", f"{directory.path / OVERVIEW} and beside it the arrays and {SUMMARY}"
+        "written",
+        f"{directory.path / REPORT} to open in a browser, {OVERVIEW}, the arrays and {SUMMARY}",
     )
 
 
@@ -156,7 +167,11 @@ def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Obse
     directory.write_figure(CALIBRATION, lambda: draw_check(check))
     numbers = directory.read_json(SUMMARY)
     numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}
-    directory.write_json(SUMMARY, {**numbers, "calibration": check_summary(check)})
+    numbers = strict(
+        numbers | {"calibration": check_summary(check), "warnings": list(terminal.warnings)}
+    )
+    write_report(directory, numbers)
+    directory.write_json(SUMMARY, numbers)
     terminal.finished("calibration", check.verdict)
 
 
@@ -177,14 +192,16 @@ def write_volumes(
         else directory.slice(outcome.number).read_json(SUMMARY)
         for outcome in outcomes
     }
-    means = volume_summary(slices, run.stack.assumptions, source)
+    means = strict(volume_summary(slices, run.stack.assumptions, source))
+    write_volume_report(directory, means)
     directory.write_json(SUMMARY, means)
     for sentence in means["assumptions"][len(run.stack.assumptions) :]:
         terminal.assumed(sentence)
     if means["psnr"] is not None:
         terminal.finished("scores", f"means over slices: {score_sentence(means)}")
     terminal.finished(
-        "written", f"{directory.path / OVERVIEW} and beside it the volumes and {SUMMARY}"
+        "written",
+        f"{directory.path / REPORT} to open in a browser, {OVERVIEW}, the volumes and {SUMMARY}",
     )
 
 

@@ -32,6 +32,7 @@ from pdip.posterior.mixture import CENTRES
 from pdip.ray import ray_transform
 from pdip.ray.engine import ENGINES, PROJECTORS
 from pdip.scan.checks import shown
+from pdip.scan.preprocessing import DATA_KINDS
 from pdip.solvers import SOLVERS, Projected
 
 STAGES: dict[str, Callable] = {
@@ -68,6 +69,7 @@ FROM_DATA = {
 """Keys that are chosen where they are left out or null, and how."""
 
 WORDS: dict[tuple[str, str], Iterable[str]] = {
+    ("scan", "data_kind"): DATA_KINDS,
     ("ray", "engine"): ("auto", *ENGINES),
     ("ray", "projector"): PROJECTORS,
     ("network", "norm"): ("none", "group"),

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +32,16 @@ class StageCost:
 class Observer:
     """Watches a run; this one says nothing. Subclasses print or collect.
 
+    Attributes:
+        warnings: what it was warned of, where it keeps that.
+
     Example:
         >>> class Printer(Observer):
         ...     def finished(self, stage, sentence):
         ...         print(f"{stage}: {sentence}")
     """
+
+    warnings: Sequence[str] = ()
 
     def started(self, stage: str) -> None:
         """A stage begins."""

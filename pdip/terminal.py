@@ -25,6 +25,7 @@ class Terminal(Observer):
     def __init__(self, prefix: str = "") -> None:
         self.bar: tqdm | None = None
         self.prefix = prefix
+        self.warnings: list[str] = []
 
     @property
     def results(self):
@@ -62,6 +63,7 @@ class Terminal(Observer):
         self.results.flush()
 
     def warned(self, sentence: str) -> None:
+        self.warnings.append(sentence)
         tqdm.write(f"{self.prefix}warning: {sentence}", file=sys.stderr)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
 
 import shutil
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from pdip.check_design import CheckDesign
 from pdip.checkpoints import Checkpoints
 from pdip.errors import ComputationError, InputError
 from pdip.run_directory import RunDirectory
+from pdip.run_report import rebuilt
 from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
 from pdip.stages import Observer
@@ -116,6 +118,18 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
         assert 0 <= found["held_out"][kind]["coverage"]["0.95"]["value"] <= 1
     assert {"rays", "views"} <= found["leave_one_out"].keys()
     assert {"detectors", "views"} <= found["whiteness"].keys()
+
+
+def test_the_page_says_what_the_check_found_and_has_its_bounds_and_figure(checked, tmp_path):
+    page = (checked / "report.html").read_text()
+    found = strict_json(checked / "summary.json")["calibration"]
+    assert escape(found["verdict"][1:]) in page and "data:image/png;base64," in page
+    half = found["recalibration"]["conformal"]["quantile"]
+    assert f'"half_width": {half}' in page
+    shutil.copytree(checked, tmp_path / "moved")
+    (tmp_path / "moved" / "report.html").unlink()
+    rebuilt(RunDirectory(tmp_path / "moved"))
+    assert (tmp_path / "moved" / "report.html").read_text() == page
 
 
 def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one(checked):
@@ -218,6 +232,7 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_files, "draw_check", lambda check: Figure())
         patch.setattr(run_files, "check_summary", lambda check: {})
+        patch.setattr(run_files, "write_report", lambda directory, numbers: None)
         run_files.write_check(directory, nothing, Observer())
         assert np.load(tmp_path / "bounds_95.npy").shape == (2, 2, 2)
         nothing.bounds = None

@@ -1,18 +1,25 @@
 """The command as a user meets it: files, lines, sentences and exit codes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from test_pipeline import QUICK, small_scan
 
+import pdip
 from pdip import cli, pipeline
-from pdip.errors import ComputationError
+from pdip.errors import ComputationError, InputError
+from pdip.run_directory import RunDirectory
+from pdip.run_report import rebuilt
+from pdip.scan import geometry_from_dict
 
 WRITTEN = {
     "reconstruction.npy", "std.npy", "posterior_mean.npy", "posterior.safetensors", "summary.json",
     "overview.png", "settings.yaml", "input.json", "fit.safetensors", "evidence.safetensors",
+    "report.html", "report.safetensors",
 }  # fmt: skip
 PROMISED = {
     "psnr", "ssim", "relative_l2", "log_likelihood_per_pixel", "log_likelihood_kind",
@@ -73,6 +80,48 @@ def test_a_run_writes_its_files_and_nothing_else(finished):
         assert array.dtype == np.float32 and array.shape == (16, 16)
         assert np.isfinite(array).all()
     assert (finished / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_a_run_is_made_again_from_its_folder_alone(finished, files, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(finished, folder)
+    for name in ("report.html", "fit.safetensors", "evidence.safetensors"):
+        (folder / name).unlink()
+    assert rebuilt(RunDirectory(folder)) == 1
+    assert (folder / "report.html").read_bytes() == (finished / "report.html").read_bytes()
+    (folder / "report.safetensors").unlink()
+    with pytest.raises(InputError, match="earlier pdip .* --resume"):
+        rebuilt(RunDirectory(folder))
+    (folder / "summary.json").unlink()
+    with pytest.raises(InputError, match="no finished run"):
+        rebuilt(RunDirectory(folder))
+
+
+def test_the_page_has_the_residual_and_the_truth_of_the_scan(finished, files):
+    tensors, record = RunDirectory(finished).read_tensors("report.safetensors")
+    scan = pdip.read_scan(files / "scan.npz")
+    image = torch.from_numpy(np.load(finished / "reconstruction.npy"))
+    ray = pdip.ray_transform(scan.geometry, scan.grid)
+    assert torch.allclose(tensors["residual"], scan.sinogram - ray.forward(image), atol=1e-5)
+    assert np.array_equal(tensors["truth"].numpy(), np.load(files / "truth.npy"))
+    assert geometry_from_dict(record["geometry"]) == scan.geometry
+    numbers = strict_json(finished / "summary.json")
+    assert len(record["fits"]) == len(record["searches"]) == len(numbers["restarts"])
+    assert record["fits"][0]["step"]
+
+
+def test_warnings_of_a_run_are_kept_for_its_page(files, tmp_path, monkeypatch):
+    def warn(scan, settings, *, observer, checkpoints):
+        observer.warned("a checkpoint was damaged")
+        return original(scan, settings, observer=observer, checkpoints=checkpoints)
+
+    original = cli.reconstruct
+    monkeypatch.setattr(cli, "reconstruct", warn)
+    assert reconstruct(files, tmp_path / "run", "--dip.max_steps", "5") == 0
+    assert strict_json(tmp_path / "run" / "summary.json")["warnings"] == [
+        "a checkpoint was damaged"
+    ]
+    assert "A checkpoint was damaged." in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_summary_holds_what_is_promised(finished):
@@ -291,3 +340,21 @@ def test_failures_exit_1_with_one_sentence(files, tmp_path, capsys, monkeypatch,
     assert reconstruct(files, tmp_path / "run") == 1
     last = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
     assert last.startswith("pdip: ") and last.endswith(".")
+
+
+def test_roi_in_other_units_is_the_same_region(finished, capsys):
+    def answered(*unit):
+        assert cli.main(["roi", str(finished), "--box", "2:5,3:6", *unit]) == 0
+        value, _, std, name, *_ = capsys.readouterr().out.split()
+        return float(value), float(std), name
+
+    mean, std, _ = answered()
+    assert answered("--unit", "1/cm") == (
+        pytest.approx(10 * mean, rel=1e-4),
+        pytest.approx(10 * std, rel=0.1),
+        "1/cm",
+    )
+    water = answered("--unit", "HU", "--water", "0.02")
+    assert water[0] == pytest.approx(1000 * (mean / 0.02 - 1), rel=1e-3) and water[2] == "HU"
+    assert cli.main(["roi", str(finished), "--box", "2:5,3:6", "--unit", "HU"]) == 2
+    assert "attenuation of water" in capsys.readouterr().err

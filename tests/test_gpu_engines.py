@@ -16,8 +16,9 @@ from emulated_astra import EmulatedAstra, emulated_tomosipo
 from torch.func import jvp, vjp, vmap
 
 import pdip
+from pdip import cuda_selftest
 from pdip.errors import ComputationError, InputError
-from pdip.ray import adjoint_mismatch, cuda_gate, cuda_selftest, ray_transform
+from pdip.ray import adjoint_mismatch, cuda_gate, ray_transform
 from pdip.ray.choice import choose_engine, matrix_bytes
 from pdip.ray.engine_astra_cuda import AstraCudaEngine, stack_geometry
 from pdip.ray.engine_diffct import quiet_launches, traversal
@@ -256,7 +257,7 @@ def test_self_test_runs_once_per_process_and_only_with_a_gpu(monkeypatch):
     cuda_gate.astra_cuda_fault.cache_clear()
     monkeypatch.setattr(astra, "use_cuda", lambda: True)
     assert cuda_gate.astra_cuda_fault(GPU) is None and cuda_gate.astra_cuda_fault(GPU) is None
-    assert [command[1:] for command in commands] == [("-m", "pdip.ray.cuda_selftest", "cuda:0")]
+    assert [command[1:] for command in commands] == [("-m", "pdip.cuda_selftest", "cuda:0")]
     cuda_gate.astra_cuda_fault.cache_clear()
 
 

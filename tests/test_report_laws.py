@@ -109,6 +109,11 @@ def test_the_figure_of_arcs_draws_errors_only_where_there_is_a_reference(edges):
     assert [list(line.get_ydata()) for line in known.lines[:2]] == [means, errors]
     assert len(known.lines) == 3 and len(unknown.lines) == 2
     assert list(known.lines[0].get_xdata()) == [part["unseen_deg"] for part in rows[0]["edges"]]
+    for axis in (known, unknown):  # the legend stands above all lines
+        figure.draw_without_rendering()
+        below = axis.get_legend().get_window_extent().y0
+        highest = max(max(line.get_ydata()) for line in axis.lines)
+        assert axis.transData.transform((0, highest))[1] < below
 
 
 @pytest.fixture(scope="module")

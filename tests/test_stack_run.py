@@ -1,6 +1,7 @@
 """Runs of stacks: each slice a run of its own, from its neighbour's fit, and the volumes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from pdip.checkpoints import DirectoryKeeper
 from pdip.dip import UNet, fit_dip, start, training
 from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
+from pdip.run_directory import RunDirectory
+from pdip.run_report import rebuilt
 from pdip.scan import shepp_logan
 
 pytestmark = pytest.mark.slow
@@ -81,9 +84,24 @@ def test_volumes_are_the_runs_of_the_slices_and_air_is_nan(finished):
             assert np.array_equal(whole[number], own) and np.isfinite(own).all()
     written = {path.name for path in finished.iterdir()}
     assert written == {
-        *ARRAYS, "summary.json", "overview.png", "settings.yaml", "input.json", "slices",
+        *ARRAYS, "summary.json", "overview.png", "report.html", "settings.yaml", "input.json",
+        "slices",
     }  # fmt: skip
     assert sorted(path.name for path in (finished / "slices").iterdir()) == ["0000", "0001", "0003"]
+
+
+def test_the_page_of_a_stack_leads_to_those_of_its_slices_and_back(finished, tmp_path):
+    page = (finished / "report.html").read_text()
+    for number in (0, 1, 3):
+        assert f'href="slices/{number:04d}/report.html"' in page
+        own = finished / "slices" / f"{number:04d}" / "report.html"
+        assert 'href="../../report.html"' in own.read_text()
+        assert (own.parent / "../../report.html").resolve() == finished.resolve() / "report.html"
+    assert 'href="slices/0002' not in page and "Slice 2 has no result" in page
+    shutil.copytree(finished, tmp_path / "moved")
+    (tmp_path / "moved" / "report.html").unlink()
+    assert rebuilt(RunDirectory(tmp_path / "moved")) == 4
+    assert (tmp_path / "moved" / "report.html").read_text() == page
 
 
 def test_summary_has_every_slice_and_the_means(finished):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from pdip.dip.noise import estimate_noise_std
+from pdip.dip.noise import estimate_noise_std, photon_noise_std
 from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, choose_start
 from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.training import Training, train_restarts
@@ -88,7 +88,7 @@ def fit_dip(
             for, its image scale set from the data, with a sigmoid up to 6 400 pixels (if that
             clips bright pixels, without) and no output activation beyond. A mapping: keywords of
             :class:`UNet` to use in it. A given network's weights are the first restart's start.
-        noise_std: σ of a ray of weight 1 (None: estimated from the scan).
+        noise_std: σ of a ray of weight 1 (None: that of the scan, or estimated from it).
         tv_weight: λ (None: ``0.3 σ² / image_scale`` from ``"fbp"``, else ``σ² / image_scale``).
         start: z, the image that goes into the network over its image scale. ``"fbp"``: filtered
             backprojection. ``"tv"``: the TV reconstruction, to which the network is fitted before
@@ -173,7 +173,8 @@ def _begin(
     """The starts, the data term with its noise level, and what was assumed for them."""
     estimated, assumptions = noise_std is None, []
     if estimated:
-        noise_std, how = estimate_noise_std(scan, ray)
+        known = scan.noise_std is not None
+        noise_std, how = (photon_noise_std if known else estimate_noise_std)(scan, ray)
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
@@ -222,8 +223,7 @@ def _network(
     if before is not None:
         settings.setdefault("activation", before.network.activation.name)
     if "scales" not in given:
-        octaves = round(math.log2(min(ray.domain_shape) / COARSEST_PIXELS))
-        settings["scales"] = 1 + max(1, octaves)
+        settings["scales"] = usual_scales(ray.domain_shape)
         assumed.append(f"the U-Net has {settings['scales']} scales, as the grid has room for")
     if "activation" not in settings and math.prod(ray.domain_shape) > BOUNDED_PIXELS:
         settings["activation"] = "none"
@@ -234,6 +234,11 @@ def _network(
             f"the network's image scale was set to {settings['image_scale']:.4g} 1/mm from the data"
         )
     return UNet(**{"seed": seed, **settings}), assumed
+
+
+def usual_scales(shape: tuple[int, int]) -> int:
+    """Scales of the U-Net where the settings leave them open: as many as the grid has room for."""
+    return 1 + max(1, round(math.log2(min(shape) / COARSEST_PIXELS)))
 
 
 def _weights(before: DIPFit, network: UNet) -> tuple[dict[str, Tensor], ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pdip.errors import InputError
 
 MAX_RAYS = 800
+MORE_THAN_PHOTONS = 1.25  # ratio of estimated to expected noise level that is no chance
 MAX_SPECTRA_BYTES = 500_000_000
 LENGTHSCALES_PX = tuple(float(v) for v in torch.logspace(math.log10(0.5), 1.5, 13))
 
@@ -87,6 +88,37 @@ def estimate_noise_std(scan, ray) -> tuple[float, str]:
         f"by the evidence of a Matérn image model (lengthscale {found.lengthscale_px:.2g} px)"
     )
     return noise_std, how
+
+
+def photon_noise_std(scan, ray) -> tuple[float, str]:
+    """Noise standard deviation σ of a ray of weight 1 as photon statistics say it, and a check.
+
+    The scan's own estimate (:func:`estimate_noise_std`) stands beside it. Where that is larger by
+    a quarter, more than photons makes noise (scatter, motion, an underestimated gain) and it is
+    taken; where it is smaller, it is said only.
+
+    Args:
+        scan: the scan, with its ``noise_std``.
+        ray: its ray transform.
+
+    Returns:
+        σ, and a sentence.
+    """
+    known = scan.noise_std
+    try:
+        found = estimate_noise_std(scan, ray)[0]
+    except InputError:  # few rays: nothing to compare with
+        return known, f"the noise standard deviation is {known:.4g}, that of photon statistics"
+    told = (
+        f"the noise standard deviation of photon statistics is {known:.4g}, that of the scan "
+        f"itself {found / known:.3g} times it"
+    )
+    if found > MORE_THAN_PHOTONS * known:
+        told = f"WARNING: {told}, which is taken: more than photons makes noise, or the gain is off"
+        return found, told
+    if known > MORE_THAN_PHOTONS * found:
+        told = f"WARNING: {told}; is the gain or the flat too large?"
+    return known, told
 
 
 def _selected_rays(scan, ray) -> tuple[Tensor, Tensor, Tensor]:

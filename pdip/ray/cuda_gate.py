@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pdip.errors import ComputationError, InputError
 
-SELF_TEST = (sys.executable, "-m", "pdip.ray.cuda_selftest")
+SELF_TEST = (sys.executable, "-m", "pdip.cuda_selftest")
 SELF_TEST_SECONDS = 180
 
 

@@ -14,6 +14,7 @@ from pdip.typing import Image, Mask
 PANEL = (3.5, 3.0)
 BINS_DEG = (0, 5, 10, 20, 30, 45, 60, 90)
 SEEN_DEG, UNSEEN_DEG = (0, 5), (20, 90)
+ROOM_FOR_LEGEND = 1.5
 EDGE_SHARE = 0.3
 """Of the steepest gradient: from here on a pixel counts as edge."""
 
@@ -88,6 +89,7 @@ def draw_arcs(rows: Sequence[dict]) -> Figure:
                 style = {"color": COLOURS[number], "marker": MARKERS[number]}
                 axis.plot(places, values, label=f"mean {label} of edges", **style)
         axis.axhline(row["flat_std"], color="0.5", linestyle="--", label="mean std off edges")
-        axis.set(xlabel="angle to the nearest ray (°)", ylabel="1/mm", ylim=(0, None))
-        axis.legend(frameon=False, fontsize="small")
+        axis.set(xlabel="angle to the nearest ray (°)", ylabel="1/mm")
+        axis.set_ylim(0, ROOM_FOR_LEGEND * axis.dataLim.y1)
+        axis.legend(frameon=False, fontsize="small", loc="upper left")
     return figure

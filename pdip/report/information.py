@@ -11,6 +11,7 @@ from pdip.scan import read_dicom, read_scan, read_stack
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry
+from pdip.scan.preprocessing import PREPROCESSING_KEYS
 from pdip.scan.readers import fields_with_geometry, scan_path
 from pdip.scan.rows import DetectorRows, at_row, measured_array
 
@@ -43,7 +44,8 @@ def information(
     if title == "DICOM":
         yield from _image(path)
         return
-    fields, said = fields_with_geometry(path, geometry, reading["dataset"])
+    given = {key: reading[key] for key in (*PREPROCESSING_KEYS, "cor") if key in reading}
+    fields, said = fields_with_geometry(path, geometry, reading["dataset"], given)
     array, reading = measured_array(fields), {k: v for k, v in reading.items() if k != "slices"}
     if array is None:
         raise InputError(f"{path.name} has no key 'sinogram' or 'counts'; add it.")
@@ -54,7 +56,10 @@ def information(
         row = reading["row"] = array.shape[0] // 2
     one = fields if row is None else at_row(fields, row)
     said = list(said)
-    beam = build_geometry(one, measured_array(one).shape, said)
+    placed = dict(one)
+    if isinstance(one.get("cor"), str):
+        del placed["cor"]  # it is looked for when the scan is read
+    beam = build_geometry(placed, measured_array(one).shape, said)
     yield from _table("read as", [*_measured(fields, one, row), *_geometry(beam)])
     failure = None
     try:

@@ -13,6 +13,7 @@ from pdip.errors import InputError
 from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
+from pdip.scan.preprocessing import Measured, Preprocessing
 from pdip.scan.scan import Scan, check_finite, check_shape, rays_tensor
 
 GEOMETRY_KEYS = (
@@ -41,24 +42,71 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     """Build a scan from the keys of a file.
 
     Args:
-        fields: ``sinogram`` (views, detectors) and any of the keys of the data description.
+        fields: ``sinogram`` or ``counts`` (views, detectors) and any of the keys of the data
+            description.
         assumptions: sentences made before.
 
     Raises:
         InputError: a key is missing, contradicts another or has an unusable value.
     """
-    if "sinogram" not in fields:
-        raise InputError("the file has no key 'sinogram' (views, detectors); add it.")
     said = list(assumptions)
-    sinogram = line_integrals(fields["sinogram"], said)
+    preprocessing = Preprocessing.of(fields)
+    values = raw_values(fields, preprocessing, "(views, detectors)")
+    sinogram, found = measured(values, preprocessing, said)
     geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
     grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
-    return Scan(sinogram, geometry, grid, fields.get("weights"), tuple(said))
+    weights = with_mask(found.weights, fields.get("weights"))
+    return Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
 
 
-def line_integrals(values, said: list[str]) -> torch.Tensor:
-    """Return one sinogram in float32; refuse what are no line integrals."""
+def raw_values(fields: dict, preprocessing: Preprocessing, axes: str):
+    """What of a file is to become line integrals: its counts where counts are asked for."""
+    names = ("counts", "sinogram") if preprocessing.data_kind == "counts" else ("sinogram",)
+    for name in names:
+        if name in fields:
+            return fields[name]
+    raise InputError(f"the file has no key {names[-1]!r} {axes}; add it.")
+
+
+def measured(
+    values, preprocessing: Preprocessing, said: list[str]
+) -> tuple[torch.Tensor, Measured]:
+    """One slice as line integrals in float32, and with it its weights and noise level.
+
+    Args:
+        values: of the file, (views, detectors).
+        preprocessing: what they are and what is to be done to them.
+        said: receives what was done and assumed.
+
+    Raises:
+        InputError: they are no such values.
+    """
+    if preprocessing.data_kind == "line_integrals":
+        values = line_integrals(values, said).numpy()
+    else:
+        check_axes(values)
+    found = preprocessing.measured(values)
+    said += found.said
+    if preprocessing.data_kind == "line_integrals" and not found.said:
+        return torch.from_numpy(values), found
+    return line_integrals(found.sinogram, said), found
+
+
+def with_mask(weights, given):
+    """Weights of photon statistics, 0 also where the file's own are; or the file's own."""
+    if weights is None or given is None:
+        return given if weights is None else weights
+    if np.shape(given) != weights.shape:
+        raise InputError(
+            f"weights have shape {np.shape(given)} but the counts {weights.shape}; give one weight "
+            "for each ray, 0 where it is not to be used."
+        )
+    return np.where(np.asarray(given) > 0, weights, 0.0)
+
+
+def check_axes(values) -> None:
+    """Raise InputError unless ``values`` is an array of numbers of two axes, not empty."""
     if isinstance(values, str) or values.dtype.kind in "US":
         raise InputError("the sinogram must be an array of numbers, got text.")
     if values.ndim != 2:
@@ -66,17 +114,22 @@ def line_integrals(values, said: list[str]) -> torch.Tensor:
             f"the sinogram must have two axes (views, detectors), got shape "
             f"{tuple(values.shape)}; read a stack of slices with pdip.read_stack."
         )
+    if values.size == 0:
+        raise InputError(f"the sinogram is empty, its shape is {tuple(values.shape)}.")
+
+
+def line_integrals(values, said: list[str]) -> torch.Tensor:
+    """Return one sinogram in float32; refuse what are no line integrals."""
+    check_axes(values)
     integers = values.dtype.kind in "iu"
     with np.errstate(all="ignore"):
         sinogram = rays_tensor("sinogram", values.astype(np.float32))
-    if sinogram.numel() == 0:
-        raise InputError(f"the sinogram is empty, its shape is {tuple(sinogram.shape)}.")
     check_finite("sinogram", sinogram)
     largest = float(sinogram.max())
     if integers and largest > LARGE_LINE_INTEGRAL:
         raise InputError(
             f"the sinogram holds whole numbers up to {largest:g}, which look like photon counts; "
-            "give line integrals, -log(counts / flat field)."
+            "say --data-kind counts and give --scan.flat, or save -log(counts / flat field)."
         )
     mean = float(sinogram.double().mean())
     if mean < 0 or (mean == 0 and largest > 0):

@@ -13,6 +13,7 @@ import numpy as np
 from pdip.errors import InputError
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
 from pdip.scan.npy import MAX_BYTES, read_array
+from pdip.scan.preprocessing import PREPROCESSING_KEYS
 
 MAX_EXPANSION = 200
 """Unpacked over packed size that is believed, for members above 1 MiB (zlib reaches 1032)."""
@@ -32,6 +33,7 @@ ARCHIVE_ERRORS = (
 
 NPZ_KEYS = (
     "sinogram",
+    "counts",
     "weights",
     "angle_convention",
     "reference",
@@ -39,6 +41,7 @@ NPZ_KEYS = (
     "ground_truth",
     *GEOMETRY_KEYS,
     *GRID_KEYS,
+    *PREPROCESSING_KEYS,
 )
 
 

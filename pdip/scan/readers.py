@@ -1,13 +1,18 @@
 """Read a scan or a stack of slices from a file. A new format is one function and one line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 
 from pdip.errors import InputError
+from pdip.scan.axis_search import estimate_rotation_axis
+from pdip.scan.checks import shown
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
+from pdip.scan.rotation_axis import RotationAxis
 from pdip.scan.rows import at_row, check_rows_named, cone_remark, measured_array, one_row
 from pdip.scan.scan import Scan
 from pdip.scan.sidecar import find_sidecar, read_sidecar
@@ -22,6 +27,14 @@ def read_scan(
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
+    data_kind: str | None = None,
+    flat: str | float | None = None,
+    dark: str | float | None = None,
+    gain: float | None = None,
+    air_columns: int | None = None,
+    rings: int | None = None,
+    beam_hardening: tuple[float, float] | None = None,
+    cor: str | float | None = None,
 ) -> Scan:
     """Read one sinogram with its geometry and image grid.
 
@@ -36,6 +49,16 @@ def read_scan(
             one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
+        data_kind: what the values are: counts, transmission or line_integrals; None: what the
+            file says, else line integrals.
+        flat: open-beam counts, a file (frames, detectors) or a number.
+        dark: counts without beam, likewise.
+        gain: counts per photon; None to estimate it from repeated flats.
+        air_columns: elements at either end of the detector that see air in every view, where the
+            transmission is set to 1.
+        rings: width in detector elements of algotom's sorting filter against rings.
+        beam_hardening: q and n of algotom's beam-hardening correction.
+        cor: detector index hit by the ray through the axis, or ``auto`` to estimate it.
 
     Returns:
         the scan in float32; ``assumptions`` lists what was not in the file.
@@ -43,16 +66,18 @@ def read_scan(
     Raises:
         InputError: anything in the files that cannot be used, in one sentence.
     """
-    fields, assumptions = fields_with_geometry(path, geometry, dataset)
+    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain, "cor": cor}
+    given |= {"air_columns": air_columns, "rings": rings, "beam_hardening": beam_hardening}
+    fields, assumptions = fields_with_geometry(path, geometry, dataset, given)
     if row is None:
         check_rows_named(fields, None, Path(path).name)
     else:
         fields = at_row(fields, row)
-    scan = scan_from_fields(fields, assumptions)
+    fields, axis, said = with_axis(fields, scan_from_fields)
+    scan = scan_from_fields(fields, (*assumptions, *said))
     if image_size is not None:
-        grid = scan.grid.resized(image_size)
-        scan = Scan(scan.sinogram, scan.geometry, grid, scan.weights, scan.assumptions)
-    return scan.every(view_step)
+        scan = replace(scan, grid=scan.grid.resized(image_size))
+    return replace(scan, rotation_axis=axis).every(view_step)
 
 
 def read_stack(
@@ -64,6 +89,14 @@ def read_stack(
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
+    data_kind: str | None = None,
+    flat: str | float | None = None,
+    dark: str | float | None = None,
+    gain: float | None = None,
+    air_columns: int | None = None,
+    rings: int | None = None,
+    beam_hardening: tuple[float, float] | None = None,
+    cor: str | float | None = None,
 ) -> Stack:
     """Read slices of one geometry; the values of a slice are read when it is asked for.
 
@@ -77,6 +110,16 @@ def read_stack(
             one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
+        data_kind: what the values are: counts, transmission or line_integrals; None: what the
+            file says, else line integrals.
+        flat: open-beam counts, a file (frames, detectors) or a number.
+        dark: counts without beam, likewise.
+        gain: counts per photon; None to estimate it from repeated flats.
+        air_columns: elements at either end of the detector that see air in every view, where the
+            transmission is set to 1.
+        rings: width in detector elements of algotom's sorting filter against rings.
+        beam_hardening: q and n of algotom's beam-hardening correction.
+        cor: detector index hit by the ray through the axis; auto to estimate it.
 
     Returns:
         the stack, from which one :class:`Scan` after another comes.
@@ -88,12 +131,15 @@ def read_stack(
         >>> for scan in read_stack("stack.npy", slices="10:20"):  # doctest: +SKIP
         ...     result = reconstruct(scan)
     """
-    fields, assumptions = fields_with_geometry(path, geometry, dataset)
+    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain, "cor": cor}
+    given |= {"air_columns": air_columns, "rings": rings, "beam_hardening": beam_hardening}
+    fields, assumptions = fields_with_geometry(path, geometry, dataset, given)
     if row is not None and slices is not None:
         raise InputError("a row and several slices are named; name one of them.")
     slices = slices if row is None else row
     check_rows_named(fields, slices, Path(path).name)
-    stack = stack_from_fields(fields, slices, view_step, assumptions)
+    fields, _, said = with_axis(fields, lambda keys: stack_from_fields(keys, slices, 1).middle)
+    stack = stack_from_fields(fields, slices, view_step, (*assumptions, *said))
     return stack if image_size is None else stack.resized(image_size)
 
 
@@ -178,9 +224,18 @@ WITH_DATASETS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".mat")
 
 
 def fields_with_geometry(
-    path: str | Path, geometry: str | Path | None = None, dataset: str | None = None
+    path: str | Path,
+    geometry: str | Path | None = None,
+    dataset: str | None = None,
+    given: Mapping = MappingProxyType({}),
 ) -> tuple[dict, tuple[str, ...]]:
     """The keys of a scan file with those of its geometry file, and what is assumed so far.
+
+    Args:
+        path: the scan.
+        geometry: YAML file in place of the scan's own geometry, or None.
+        dataset: name of the sinogram, or None.
+        given: keys that win over those of both files; None for what is left to them.
 
     Raises:
         InputError: one of the files cannot be used.
@@ -193,22 +248,62 @@ def fields_with_geometry(
         geometry = find_sidecar(path)
         if geometry is not None:
             said += (f"The geometry is read from {geometry.name} next to the scan.",)
-    if geometry is None:
-        return fields, said
-    sidecar = read_sidecar(geometry)
+    if geometry is not None:
+        fields, kept = _with_sidecar(fields, read_sidecar(geometry))
+        if kept:
+            said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
+    given = {key: value for key, value in given.items() if value is not None}
+    if "cor" in given:
+        fields.pop("detector_shift_mm", None)
+    fields |= given
+    fields |= _open_beam(fields)
+    if fields.get("data_kind", "counts") != "counts" and "sinogram" not in fields:
+        fields |= {"sinogram": fields.pop("counts")} if "counts" in fields else {}  # as was said
+    return fields, said if geometry is None else said + cone_remark(fields)
+
+
+def _with_sidecar(fields: dict, sidecar: dict) -> tuple[dict, bool]:
+    """The keys with those of a geometry file, and whether the angles are still the scan's own."""
     given = any(key in sidecar for key in ANGLE_KEYS)
     kept = {} if given else {key: fields[key] for key in ANGLE_KEYS if key in fields}
-    if kept:
-        said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
-    fields = _replace_geometry(fields, sidecar) | kept
-    if "sinogram" not in fields and fields.get("data_kind", "counts") != "counts":
-        fields["sinogram"] = fields.pop("counts")  # whole numbers, but the geometry file knows
-    return fields, said + cone_remark(fields)
+    return _replace_geometry(fields, sidecar) | kept, bool(kept)
+
+
+def _open_beam(fields: dict) -> dict:
+    """Flat, dark and blank that are files, read."""
+    found = {}
+    for key in ("flat", "dark", "blank"):
+        if isinstance(fields.get(key), str):
+            inside = read_fields(scan_path(fields[key], key))
+            found[key] = inside.get(key, measured_array(inside))
+            if found[key] is None:
+                raise InputError(f"{fields[key]} holds no {key!r}; name a .npy file of it.")
+    return found
+
+
+def with_axis(
+    fields: dict, scan_of: Callable[[dict], Scan]
+) -> tuple[dict, RotationAxis | None, tuple[str, ...]]:
+    """The keys with the axis in them, found from the scan where ``cor`` is ``auto``.
+
+    Args:
+        fields: the keys.
+        scan_of: makes a scan of keys, the axis on the middle of the detector.
+    """
+    if not isinstance(fields.get("cor"), str):
+        return fields, None, ()
+    if fields["cor"] != "auto":
+        raise InputError(f"cor must be a detector index or auto, got {shown(fields['cor'])}.")
+    centred = {k: v for k, v in fields.items() if k not in ("cor", "detector_shift_mm")}
+    axis = estimate_rotation_axis(scan_of(centred))
+    return {**centred, "cor": axis.cor}, axis, (axis.sentence,)
 
 
 def _replace_geometry(fields: dict, sidecar: dict) -> dict:
-    """The named file replaces the geometry as a whole, and the grid where it gives one."""
-    replaced = set(GEOMETRY_KEYS) | {"angle_convention"}
+    """The named file replaces the geometry as a whole where it gives one, and so the grid."""
+    replaced = set()
+    if any(key in sidecar for key in GEOMETRY_KEYS):
+        replaced = set(GEOMETRY_KEYS) | {"angle_convention"}
     if any(key in sidecar for key in GRID_KEYS):
         replaced |= set(GRID_KEYS)
     return {key: value for key, value in fields.items() if key not in replaced} | sidecar

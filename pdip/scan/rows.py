@@ -6,7 +6,9 @@ import numpy as np
 
 from pdip.errors import InputError
 
-PER_ROW = ("sinogram", "counts", "flat", "dark", "weights", "reference", "ground_truth")
+PER_ROW = (
+    "sinogram", "counts", "flat", "dark", "blank", "weights", "reference", "ground_truth",
+)  # fmt: skip
 """Keys whose arrays have, in a stack, an axis of rows or slices in front."""
 
 
@@ -28,8 +30,11 @@ class DetectorRows(ABC):
 
 
 def measured_array(fields: dict):
-    """The array that was measured, whether counts or line integrals, or None."""
-    return fields.get("counts", fields.get("sinogram"))
+    """The array that is to be reconstructed, whether counts or line integrals, or None."""
+    first, second = ("counts", "sinogram") if fields.get("data_kind") == "counts" else (
+        "sinogram", "counts",
+    )  # fmt: skip
+    return fields.get(first, fields.get(second))
 
 
 def at_row(fields: dict, row: int) -> dict:

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from pdip.errors import InputError
-from pdip.scan.checks import positive_int
+from pdip.scan.checks import finite_real, positive_int
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
+from pdip.scan.rotation_axis import RotationAxis
 from pdip.typing import Sinogram
 
 GRID_TO_FIELD_OF_VIEW = (0.02, 50.0)
@@ -27,6 +28,9 @@ class Scan:
         weights: one non-negative number per ray, (views, detectors), or None for equal rays;
             proportional to the inverse noise variance. A ray of weight 0 is not used.
         assumptions: plain sentences, one for each thing assumed for the user.
+        noise_std: sigma of a ray of weight 1 where it is known, as it is of counted photons; None
+            where it has to be estimated.
+        rotation_axis: how the axis was found, where it was estimated from the scan.
 
     Raises:
         InputError: a shape, value or unit does not fit; the sentence says what to do.
@@ -42,6 +46,8 @@ class Scan:
     grid: ImageGrid
     weights: Sinogram | None = None
     assumptions: tuple[str, ...] = ()
+    noise_std: float | None = None
+    rotation_axis: RotationAxis | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.geometry, (ParallelBeam, FanBeam)):
@@ -62,6 +68,8 @@ class Scan:
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.weights is not None:
             object.__setattr__(self, "weights", self._checked_weights())
+        if self.noise_std is not None and not finite_real("noise_std", self.noise_std) > 0:
+            raise InputError(f"noise_std must be positive, got {self.noise_std:g}.")
         check_grid_size(self.grid, self.geometry)
 
     def _checked_weights(self) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Read a geometry from YAML: the file beside a ``.npy`` scan, or the one named for it.
+"""Read geometry and kind of data from YAML: the file beside a ``.npy`` scan, or one named for it.
 
 geometry: fanflat             # or parallel
 first_deg: 0                  # first view, and ...
@@ -11,6 +11,10 @@ source_origin_mm: 410.66      # fanflat only: source to axis
 origin_detector_mm: 143.08    # fanflat only: axis to detector
 image_shape: [128, 128]       # optional: rows, columns
 pixel_mm: 0.6                 # optional: side of a pixel
+data_kind: counts             # optional: or transmission, or line_integrals; for counts ...
+flat: flat.npy                # ... the open beam: a file beside this one, or a number
+dark: 105                     # ... counts without beam, likewise
+gain: 0.62                    # ... counts per photon; estimated from repeated flats
 """
 
 import difflib
@@ -18,9 +22,13 @@ from pathlib import Path
 
 from pdip.errors import InputError
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
+from pdip.scan.preprocessing import PREPROCESSING_KEYS
 from pdip.scan.yaml_file import read_yaml
 
-SIDECAR_KEYS = (*GEOMETRY_KEYS, *GRID_KEYS)
+OPEN_BEAM = ("flat", "dark", "blank")
+"""Keys that may name a file, beside the YAML file."""
+
+SIDECAR_KEYS = (*GEOMETRY_KEYS, *GRID_KEYS, *PREPROCESSING_KEYS)
 
 
 def find_sidecar(scan_path: Path) -> Path | None:
@@ -44,4 +52,10 @@ def read_sidecar(path: str | Path) -> dict:
         if key not in SIDECAR_KEYS:
             near = difflib.get_close_matches(str(key)[:80], SIDECAR_KEYS, n=1, cutoff=0.0)
             raise InputError(f"unknown key {str(key)[:80]!r} in {name}; nearest: {near[0]!r}.")
-    return {key: value for key, value in keys.items() if value is not None}
+    return {
+        key: str(Path(path).parent / value)
+        if key in OPEN_BEAM and isinstance(value, str)
+        else value
+        for key, value in keys.items()
+        if value is not None
+    }

@@ -9,9 +9,10 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.checks import positive_int, shown
-from pdip.scan.fields import build_geometry, build_grid, line_integrals
+from pdip.scan.fields import build_geometry, build_grid, measured, raw_values, with_mask
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
+from pdip.scan.preprocessing import Preprocessing
 from pdip.scan.scan import Scan, check_grid_size
 
 
@@ -29,7 +30,8 @@ class Stack:
     """Slices of one object, each a :class:`Scan` of the same geometry on the same grid.
 
     Args:
-        sinograms: (slices, views, detectors), line integrals; each slice is read when asked for.
+        sinograms: (slices, views, detectors), line integrals or what ``preprocessing`` makes them
+            of; each slice is read when asked for.
         geometry: of every slice, before thinning.
         grid: of every slice.
         numbers: the slices to reconstruct, in order, counted from 0 in ``sinograms``.
@@ -37,6 +39,7 @@ class Stack:
             None.
         view_step: a slice keeps views 0, view_step, 2 view_step, ...
         assumptions: plain sentences, the same for all slices.
+        preprocessing: how the values of a slice become line integrals.
 
     Example:
         >>> beam = ParallelBeam([0.0, 60.0, 120.0], 5)
@@ -52,6 +55,7 @@ class Stack:
     weights: Slices | None = None
     view_step: int = 1
     assumptions: tuple[str, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self) -> None:
         _check_shapes(tuple(self.sinograms.shape), self.geometry)
@@ -81,12 +85,20 @@ class Stack:
             InputError: the values of this slice cannot be used.
         """
         said: list[str] = []
-        sinogram = line_integrals(self.sinograms[number], said)
+        preprocessing = self.preprocessing.slice(number, self.sinograms.shape[0])
+        sinogram, found = measured(self.sinograms[number], preprocessing, said)
         weights = self.weights
         if weights is not None and len(weights.shape) == 3:
             weights = weights[number]
         said += self.assumptions
-        return Scan(sinogram, self.geometry, self.grid, weights, tuple(said)).every(self.view_step)
+        weights = with_mask(found.weights, weights)
+        scan = Scan(sinogram, self.geometry, self.grid, weights, tuple(said), found.noise_std)
+        return scan.every(self.view_step)
+
+    @property
+    def middle(self) -> Scan:
+        """The slice in the middle of those to reconstruct."""
+        return self.scan(self.numbers[len(self.numbers) // 2])
 
     def resized(self, image_size: int) -> "Stack":
         """Return the stack on image_size x image_size pixels over the same side."""
@@ -99,7 +111,8 @@ def stack_from_fields(
     """Build a stack from the keys of a file.
 
     Args:
-        fields: as for :func:`pdip.scan.fields.scan_from_fields`, ``sinogram`` of three axes.
+        fields: as for :func:`pdip.scan.fields.scan_from_fields`, ``sinogram`` or ``counts`` of
+            three axes, ``flat`` and ``dark`` (frames, detectors) or with an axis of slices first.
         slices: as for :func:`slice_numbers`.
         view_step: of every slice.
         assumptions: sentences made before.
@@ -107,9 +120,8 @@ def stack_from_fields(
     Raises:
         InputError: a key is missing, contradicts another or has an unusable value.
     """
-    if "sinogram" not in fields:
-        raise InputError("the file has no key 'sinogram' (slices, views, detectors); add it.")
-    said, sinograms = list(assumptions), fields["sinogram"]
+    said, preprocessing = list(assumptions), Preprocessing.of(fields)
+    sinograms = raw_values(fields, preprocessing, "(slices, views, detectors)")
     shape = tuple(sinograms.shape)
     if len(shape) != 3 or sinograms.dtype.kind not in "iuf":
         raise InputError(
@@ -121,8 +133,9 @@ def stack_from_fields(
     numbers = slice_numbers(slices, shape[0])
     geometry = build_geometry(fields, shape[1:], said)
     _check_shapes(shape, geometry)
-    grid = build_grid(fields, lambda: _summed(sinograms, numbers), geometry, said)
-    return Stack(sinograms, geometry, grid, numbers, fields.get("weights"), view_step, tuple(said))
+    grid = build_grid(fields, lambda: _summed(sinograms, numbers, preprocessing), geometry, said)
+    weights = fields.get("weights")
+    return Stack(sinograms, geometry, grid, numbers, weights, view_step, tuple(said), preprocessing)
 
 
 def slice_numbers(slices: str | int | None, count: int) -> tuple[int, ...]:
@@ -182,9 +195,17 @@ def _check_shapes(shape: tuple[int, ...], geometry: ParallelBeam | FanBeam) -> N
     )
 
 
-def _summed(sinograms: Slices, numbers: tuple[int, ...]) -> np.ndarray:
-    """Sum over slices, one at a time; a slice that holds no finite values adds nothing."""
+def _summed(sinograms: Slices, numbers: tuple[int, ...], how: Preprocessing) -> np.ndarray:
+    """Sum over slices, one at a time; a slice that holds no finite values adds nothing. Of counts,
+    whose logarithms take long, the slice in the middle stands for all."""
     total = np.zeros(sinograms.shape[1:])
+    if how.data_kind != "line_integrals":
+        middle = numbers[len(numbers) // 2]
+        try:
+            own = how.slice(middle, sinograms.shape[0])
+            return measured(sinograms[middle], own, [])[0].double().numpy()
+        except InputError:
+            return total
     for number in numbers:
         with np.errstate(all="ignore"):
             values = np.asarray(sinograms[number]).astype(np.float32).astype(np.float64)

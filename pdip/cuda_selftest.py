@@ -1,4 +1,4 @@
-"""``python -m pdip.ray.cuda_selftest cuda:0``: engine `astra_cuda` against the exact matrix.
+"""``python -m pdip.cuda_selftest cuda:0``: engine `astra_cuda` against the exact matrix.
 
 Run in a process of its own, which a broken CUDA set-up may kill. Exit code 0 where the projections
 of three blobs, and the inner products of the blobs with backprojections, agree with the matrix in

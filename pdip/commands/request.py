@@ -1,0 +1,108 @@
+"""What a command line of ``pdip reconstruct`` asks for, and the input that it names."""
+
+import argparse
+import contextlib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pdip.check_design import CheckDesign
+from pdip.config import resolved_scan, settings_of
+from pdip.device import checked_device
+from pdip.errors import InputError
+from pdip.run_directory import RunDirectory
+from pdip.run_files import read_truth
+from pdip.scan import (
+    Scan,
+    Stack,
+    check_reading,
+    holds_stack,
+    read_ground_truth,
+    read_scan,
+    read_stack,
+    read_true_slices,
+)
+from pdip.settings import Settings
+from pdip.typing import Image
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that was asked for.
+
+    Attributes:
+        settings: of all stages.
+        reading: how the input is read, the section ``scan`` of the settings.
+        directory: where the run goes.
+        source: the files ``sinogram``, ``geometry`` and ``ground_truth``.
+        is_stack: whether the sinogram is a stack of slices.
+        check: whether the calibration is to be checked.
+    """
+
+    settings: Settings
+    reading: dict[str, Any]
+    directory: RunDirectory
+    source: Mapping[str, str | None]
+    is_stack: bool
+    check: bool
+
+    @classmethod
+    def of(cls, command: argparse.Namespace) -> "Request":
+        """The request of a command line, checked as far as it can be without the input.
+
+        Raises:
+            InputError: a setting cannot be used, or an option does not go with the input.
+        """
+        sections = settings_of(command)
+        reading = resolved_scan(sections.pop("scan"))
+        settings = Settings.of(sections)
+        checked_device(settings.ray.get("device", "cpu"))
+        directory = RunDirectory(command.out or Path("runs") / Path(command.sinogram).stem)
+        source = {name: vars(command)[name] for name in ("sinogram", "geometry", "ground_truth")}
+        is_stack = reading["row"] is None and holds_stack(command.sinogram, reading["dataset"])
+        if is_stack and command.check_calibration:
+            raise InputError(
+                f"--check-calibration checks a single scan, but {command.sinogram} holds a stack; "
+                "name one slice of it with --row."
+            )
+        if not is_stack and reading.pop("slices") is not None:
+            if reading["row"] is not None:
+                raise InputError("--row and --rows name rows in two ways; give one of them.")
+            raise InputError(
+                f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
+                "holds a single scan; leave it out."
+            )
+        return cls(settings, reading, directory, source, is_stack, command.check_calibration)
+
+    @property
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """All settings with their values, as the folder of the run keeps them."""
+        return {"scan": self.reading, **self.settings.resolved()}
+
+    def scan(self) -> tuple[Scan, Image | None]:
+        """The scan and the truth that it comes with, if any.
+
+        Raises:
+            InputError: a file cannot be used, or no check can be made of this scan.
+        """
+        scan = read_scan(self.source["sinogram"], self.source["geometry"], **self.reading)
+        read = functools.partial(read_ground_truth, row=self.reading["row"])
+        truth, assumed = read_truth(self.source, read, scan.grid, self.reading["dataset"])
+        scan = replace(scan, assumptions=(*scan.assumptions, *assumed, *check_reading(scan)))
+        if self.check:
+            CheckDesign(**self.settings.calibration).withheld(scan)
+        return scan, truth
+
+    def stack(self) -> tuple[Stack, Mapping[int, Image] | None]:
+        """The stack and the truths of its slices, if any.
+
+        Raises:
+            InputError: a file cannot be used.
+        """
+        stack = read_stack(self.source["sinogram"], self.source["geometry"], **self.reading)
+        truths, assumed = read_truth(self.source, read_true_slices, stack, self.reading["dataset"])
+        with contextlib.suppress(InputError):  # of the slice in the middle: others have a result
+            assumed = [*assumed, *check_reading(stack.middle)]
+        return replace(stack, assumptions=(*stack.assumptions, *assumed)), truths

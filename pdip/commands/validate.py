@@ -1,0 +1,127 @@
+"""``pdip validate``: scan and settings are read as ``pdip reconstruct`` would; no computing."""
+
+import argparse
+
+import torch
+
+from pdip.arguments import add_reconstruct
+from pdip.commands.request import Request
+from pdip.device import checked_device
+from pdip.dip import UNet
+from pdip.dip.fit import usual_scales
+from pdip.errors import InputError
+from pdip.linearised import unet_prior
+from pdip.plan import check_memory, foreseen, most_rows
+from pdip.ray.choice import choose_engine
+from pdip.ray.engine import build_engine
+from pdip.report.words import scan_sentence
+from pdip.scan import Scan, Stack
+from pdip.settings import Settings, chosen, defaults
+
+HELP = "read scan and settings as reconstruct would, say what would be done, compute nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``pdip validate``, those of ``pdip reconstruct``."""
+    add_reconstruct(parser)
+
+
+def run(command: argparse.Namespace) -> int:
+    """Print what was read, what is assumed, and what would be done.
+
+    Raises:
+        InputError: what ``pdip reconstruct`` would refuse.
+    """
+    request = Request.of(command)
+    request.directory.free(resume=command.resume, overwrite=command.overwrite)
+    whole, truth = request.stack() if request.is_stack else request.scan()
+    where, scan = ("{}", whole) if isinstance(whole, Scan) else _first_usable(whole)
+    lines = {
+        "scan": where.format(scan_sentence(scan.geometry, scan.grid)),
+        "values": _value_words(scan),
+        "truth": "for scores only" if truth is not None else "none",
+        "ray": _engine_words(scan, request.settings),
+        "solver": _solver_words(scan, request.settings),
+        "check": "withholds rays and does everything again" if request.check else "not asked for",
+        "folder": _folder_words(request),
+    }
+    for name, sentence in lines.items():
+        print(f"{name}: {sentence}")
+    for sentence in scan.assumptions:
+        print(f"assumed: {sentence}")
+    print("valid: pdip reconstruct would begin; nothing was computed or written")
+    return 0
+
+
+def _first_usable(stack: Stack) -> tuple[str, Scan]:
+    """A slice that can be read, and the words around what is said of it; others may be air.
+
+    Raises:
+        InputError: there is none.
+    """
+    for number in stack.numbers:
+        try:
+            scan = stack.scan(number)
+        except InputError as error:
+            failure = error
+        else:
+            first, last = stack.numbers[0], stack.numbers[-1]
+            return (
+                f"{len(stack)} slices ({first} to {last}), each: {{}} Read: slice {number}.",
+                scan,
+            )
+    raise failure
+
+
+def _used(scan: Scan) -> torch.Tensor:
+    weights = scan.weights
+    return torch.ones_like(scan.sinogram, dtype=torch.bool) if weights is None else weights > 0
+
+
+def _value_words(scan: Scan) -> str:
+    used = _used(scan)
+    values = scan.sinogram[used]
+    weighted = "" if scan.weights is None else ", weighted"
+    return (
+        f"line integrals from {float(values.min()):.4g} to {float(values.max()):.4g}, mean "
+        f"{float(values.mean()):.4g}; {int(used.sum())} of {used.numel()} rays are used{weighted}"
+    )
+
+
+def _engine_words(scan: Scan, settings: Settings) -> str:
+    """The engine that would be chosen; those that need packages are set up, the matrix is not."""
+    given = defaults("ray") | dict(settings.ray)
+    keywords = {
+        "projector": given["projector"],
+        "device": checked_device(given["device"]),
+        "dtype": chosen("dtype", given["dtype"]),
+    }
+    name, reason = choose_engine(given["engine"], scan.geometry, scan.grid, **keywords)
+    if name != "matrix":
+        build_engine(name, scan.geometry, scan.grid, **keywords)
+    return reason
+
+
+def _solver_words(scan: Scan, settings: Settings) -> str:
+    """The solver and its memory, as the plan will choose them after the fit."""
+    device, num_rays = checked_device(settings.ray.get("device", "cpu")), int(_used(scan).sum())
+    asked = settings.evidence.get("solver")
+    solver = None if asked is None else chosen("solver", asked)
+    check_memory(solver, num_rays, device)
+    given = {"scales": usual_scales(scan.grid.shape), "image_scale": 1.0} | dict(settings.network)
+    prior = unet_prior(UNet(**given), **settings.prior)
+    weights, patterns = sum(prior.sizes), len(prior.coefficients())
+    pixels = scan.grid.shape[0] * scan.grid.shape[1]
+    solver, why, memory = foreseen(weights, patterns, num_rays, pixels, device, solver)
+    most = most_rows(solver, num_rays)
+    combinations = f", {most} combinations at most" if most < num_rays else ""
+    return (
+        f"{type(solver).__name__.lower()} for {num_rays} rays{combinations} ({why}), {weights} "
+        f"weights, at most {memory / 1e9:.1f} GB of matrices; the time is foreseen once the "
+        "network is fitted and a pass through it can be timed"
+    )
+
+
+def _folder_words(request: Request) -> str:
+    place = request.directory
+    return f"{place.path}, {'which holds a run' if place.path.exists() else 'which is new'}"

@@ -1,0 +1,239 @@
+"""Counts of one slice: how many photons arrived, which rays can be used, and what noise they have.
+
+With transmission ``T = (I - D) / (F - D)`` and N photons expected to arrive,
+
+    y = -log T,    var(y) = Var[log(N + 1/2)] + var(D) / N² + the noise of the flat and dark means
+
+and the weight of a ray is 1 / var(y), so that a noise level of 1 means that the photon model is
+right. Where the gain is not known only the ratios of variances are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pdip.errors import InputError
+from pdip.scan.checks import shown
+from pdip.scan.photons import (
+    HALF_PHOTON,
+    MIN_PHOTONS,
+    Gain,
+    estimate_gain,
+    expected_transmission,
+    log_variance,
+)
+
+PHOTON_COUNTS = 1000.0
+"""Whole numbers under flats below this level are taken as photons, where no gain is known."""
+DEAD_FRACTION = 0.02
+"""A detector element whose flat is below this part of the median one is dead."""
+STUCK_VIEWS = 8
+"""An element with one and the same reading in at least so many views is stuck."""
+LEAST_SIGNAL = 3.0
+"""Expected photons over the readout noise; below, the logarithm is biased by 5 % and more."""
+PLAUSIBLE_ZERO = 10.0
+"""Expected photons up to which no photon at all may be chance (5e-5)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What preprocessing makes of one slice.
+
+    Attributes:
+        sinogram: line integrals, (views, detectors) float64, finite also where a ray is not used.
+        weights: inverse noise variance, (views, detectors), 0 for rays that are not used; None for
+            equal rays.
+        noise_std: σ of a ray of weight 1 where photon statistics say it, else None.
+        said: what was done, in sentences.
+    """
+
+    sinogram: np.ndarray
+    weights: np.ndarray | None = None
+    noise_std: float | None = None
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts less their dark level, in photons where the gain is known, else in counts.
+
+    Attributes:
+        arrived, blank: N and B, (views, detectors).
+        alive: which rays have a reading of an element that works.
+        readout: variance of one reading without a photon.
+        flat_variance, dark_variance: of the means of the flat and dark frames.
+        gain: counts per photon, or None.
+        said: how all that was found.
+    """
+
+    arrived: np.ndarray
+    blank: np.ndarray
+    alive: np.ndarray
+    readout: float
+    flat_variance: np.ndarray
+    dark_variance: float
+    gain: Gain | None
+    said: list[str]
+
+    @classmethod
+    def of(cls, how, values: np.ndarray) -> "Counts":
+        """What a slice holds, as a :class:`~pdip.scan.preprocessing.Preprocessing` reads it."""
+        said: list[str] = []
+        values = values.astype(np.float64)
+        views, detectors = values.shape
+        dark = _frames("dark", 0.0 if how.dark is None else how.dark, detectors)
+        level = dark.mean(0)
+        readout = float(dark.var(0, ddof=1).mean()) if len(dark) > 1 else 0.0
+        transmission = how.data_kind == "transmission"
+        if how.blank is not None:
+            flat = np.asarray(how.blank, dtype=np.float64)
+            if flat.shape != values.shape:
+                raise InputError(
+                    f"the blank scan has shape {flat.shape} but the counts {values.shape}; give "
+                    "one expected count for each ray, or 'flat' (frames, detectors)."
+                )
+            blank = flat - level
+            said.append("The blank scan is taken as exact: it has no noise of its own.")
+        else:
+            flat = _frames("flat", 1.0 if transmission else how.flat, detectors)
+            blank = np.broadcast_to(flat.mean(0) - level, values.shape)
+        gain = _gain(how, values, flat, readout, level, said)
+        unit = 1.0 if gain is None else gain.value
+        exact = how.blank is not None or transmission or np.ndim(how.flat) == 0
+        noise = 0.0 if exact else (np.maximum(blank / unit, 0) + readout / unit**2) / len(flat)
+        alive = np.isfinite(values) & _working(values, blank, said)
+        return cls(
+            arrived=np.where(alive, (values - level) / unit, 0.0),
+            blank=np.where(alive, blank / unit, 0.0),
+            alive=alive,
+            readout=readout / unit**2,
+            flat_variance=np.broadcast_to(noise, values.shape),
+            dark_variance=readout / unit**2 / len(dark),
+            gain=gain,
+            said=said,
+        )
+
+    def measured(self) -> Measured:
+        """Logarithm, noise variance and mask."""
+        known = self.gain is not None
+        part = expected_transmission(self.arrived, self.blank, self.alive)
+        photons = part * self.blank
+        added = HALF_PHOTON if known else 0.0
+        usable = self.alive & np.isfinite(photons)
+        with np.errstate(invalid="ignore"):
+            chance = known & (self.arrived > -HALF_PHOTON) & (photons <= PLAUSIBLE_ZERO)
+            dark = usable & (self.arrived <= 0) & ~chance
+            fewest = max(MIN_PHOTONS, LEAST_SIGNAL * self.readout**0.5)
+            few = usable & ~dark & known & (photons < fewest)
+        usable &= ~dark & ~few
+        self._tell(usable, dark, few, fewest)
+        n, b = photons[usable], self.blank[usable]
+        variance = np.zeros(usable.shape)
+        variance[usable] = (
+            (log_variance(n) if known else 1 / n)
+            + self.readout / n**2
+            + self.flat_variance[usable] / b**2
+            + self.dark_variance * (1 / n - 1 / b) ** 2
+        )
+        y = np.full(usable.shape, np.nan)
+        y[usable] = -np.log((self.arrived[usable] + added) / b)
+        if y[usable].mean() < 0:
+            raise InputError(
+                "on average more counts arrive with the object than without; were flat and dark, "
+                "or flat and counts, exchanged?"
+            )
+        weights = np.where(usable, 1 / np.where(usable, variance, 1.0), 0.0)
+        if not known:
+            weights /= np.median(weights[usable])
+        self._tell_flats(variance, usable)
+        return Measured(filled(y), weights, 1.0 if known else None, tuple(self.said))
+
+    def _tell(self, usable, dark, few, fewest: float) -> None:
+        """Say how many rays are left out and why; refuse what leaves hardly any."""
+        lost = {
+            "without a reading or on a dead or stuck detector element": int((~self.alive).sum()),
+            "without a positive count": int(dark.sum()),
+            f"that expect fewer than {fewest:.3g} photons": int(few.sum()),
+        }
+        total = usable.size
+        told = [f"{count} {why}" for why, count in lost.items() if count]
+        if 2 * usable.sum() < total:
+            raise InputError(
+                f"only {int(usable.sum())} of {total} rays can be used "
+                f"({', '.join(told) or 'no neighbours'}); check flat, dark and their order."
+            )
+        if told:
+            self.said.append(
+                f"{total - int(usable.sum())} of {total} rays have weight 0: {', '.join(told)}."
+            )
+
+    def _tell_flats(self, variance: np.ndarray, usable: np.ndarray) -> None:
+        """Say what part of the noise is the flats', as it is the same in every view."""
+        own = self.flat_variance[usable] / self.blank[usable] ** 2
+        share = float(np.mean(own / variance[usable]))
+        if share > 0.02:
+            self.said.append(
+                f"{share:.0%} of the noise variance is that of the flats, the same in every view: "
+                "it makes rings, which the error bars take for independent noise; average more "
+                "flats."
+            )
+
+
+def _gain(how, values, flat, readout, level, said) -> Gain | None:
+    """The gain that was given, that of the flats, that of a photon counter, or None; said."""
+    if how.gain is not None:
+        said.append(f"The noise of the counts is that of photons at the given gain {how.gain:g}.")
+        return Gain(float(how.gain))
+    if how.data_kind == "counts" and how.blank is None:
+        found = estimate_gain(flat, readout, level)
+        if found is not None:
+            said.append(
+                f"The gain is {found.value:.4g} +- {found.standard_error:.2g} counts per photon, "
+                f"from {found.frames} flats by photon transfer."
+            )
+            return found
+    finite = values[np.isfinite(values)]
+    if how.data_kind == "counts" and np.array_equal(finite, np.round(finite)):
+        if float(np.median(flat)) < PHOTON_COUNTS and readout == 0 and not np.any(level):
+            said.append("The counts are taken as photons (gain 1); give the gain if they are not.")
+            return Gain(1.0)
+    said.append(
+        "No gain is known: rays are weighted by their counts, and the noise level is estimated."
+    )
+    return None
+
+
+def _frames(name: str, values, detectors: int) -> np.ndarray:
+    """Flats or darks as (frames, detectors) float64."""
+    if isinstance(values, str):
+        raise InputError(f"{name} must be a number or an array, got the text {shown(values)}.")
+    fits = getattr(values, "ndim", 0) <= 2
+    frames = np.atleast_2d(np.asarray(values if fits else np.nan, dtype=np.float64))
+    if not fits or frames.shape[1] not in (1, detectors) or not len(frames):
+        raise InputError(
+            f"{name} has shape {np.shape(values)} but there are {detectors} detector elements; "
+            "give a number, (detectors,) or (frames, detectors)."
+        )
+    return np.broadcast_to(frames, (len(frames), detectors))
+
+
+def _working(values: np.ndarray, blank: np.ndarray, said: list[str]) -> np.ndarray:
+    """Which rays belong to elements that see the open beam and do not stand still."""
+    with np.errstate(invalid="ignore"):
+        lit = np.isfinite(blank) & (blank > 0)
+        lit &= blank > DEAD_FRACTION * np.median(blank[lit]) if lit.any() else lit
+        stuck = (len(values) >= STUCK_VIEWS) & (values == values[:1]).all(0)
+    dead = int((~lit).all(0).sum())
+    for count, why in ((dead, "no flat"), (int(stuck.sum()), "the same reading in every view")):
+        if count:
+            said.append(f"{count} detector element(s) have {why} and are not used.")
+    return lit & ~stuck
+
+
+def filled(sinogram: np.ndarray) -> np.ndarray:
+    """The same with NaN replaced from the nearest rays of the view, so that it can be looked at."""
+    out, place = sinogram.copy(), np.arange(sinogram.shape[1])
+    for row in out:
+        known = np.isfinite(row)
+        row[~known] = np.interp(place[~known], place[known], row[known]) if known.any() else 0.0
+    return out

@@ -1,0 +1,59 @@
+"""Units of attenuation: images are kept in 1/mm and shown in others."""
+
+from dataclasses import dataclass
+
+from pdip.errors import InputError
+
+UNITS = ("1/mm", "1/cm", "HU")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``value = scale · x + offset`` of an attenuation x in 1/mm; a std is scaled alone.
+
+    Attributes:
+        name: of :data:`UNITS`.
+        scale, offset: of the linear map.
+
+    Example:
+        >>> Unit.of("1/cm")(0.02, 0.001)
+        (0.2, 0.01)
+        >>> Unit.of("HU", water=0.02)(0.02, 0.001)
+        (0.0, 50.0)
+    """
+
+    name: str
+    scale: float
+    offset: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, water: float | None = None) -> "Unit":
+        """The unit of that name; ``HU = 1000 (x / water - 1)``.
+
+        Args:
+            name: 1/mm, 1/cm or HU.
+            water: attenuation of water in 1/mm at the energy of the scan, for HU alone.
+
+        Raises:
+            InputError: an unknown name, or HU without water or with one that is no attenuation.
+        """
+        if name not in UNITS:
+            raise InputError(f"the unit must be one of {', '.join(UNITS)}, got {name[:80]!r}.")
+        if name != "HU":
+            if water is not None:
+                raise InputError(f"the attenuation of water is for HU, but the unit is {name}.")
+            return cls(name, {"1/mm": 1.0, "1/cm": 10.0}[name])
+        if water is None:
+            raise InputError(
+                "HU need the attenuation of water at the scan's energy; give it in 1/mm, for "
+                "example --water 0.0206."
+            )
+        if not 0 < water < 1:
+            raise InputError(
+                f"the attenuation of water must lie between 0 and 1 1/mm, got {water:g}."
+            )
+        return cls(name, 1000.0 / water, -1000.0)
+
+    def __call__(self, value, std) -> tuple:
+        """A value and its std, numbers or tensors, in this unit."""
+        return self.scale * value + self.offset, self.scale * std

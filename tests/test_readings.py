@@ -1,0 +1,118 @@
+"""A scan that is read as it should be is left in peace; each mistake in reading it is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_rotation_axis import fan, parallel, simulated
+
+from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
+from pdip.scan.readings import readings
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+SAMPLES = (
+    ("tooth/tooth_row0_slice.npz", 1), ("tooth/tooth_row0_small.npz", 9),
+    ("lotus/lotus_slice.npz", 3), ("lotus/lotus_small.npz", 30), ("htc2022/ta_slice.npz", 1),
+    ("htc2022/ta_small.npz", 6), ("pet_transmission/pet_trans_slice.npz", 1),
+    *((f"kmnist/cases/k{views}_{number}.npz", 1) for views in (5, 20) for number in range(4)),
+)  # fmt: skip
+
+
+def flipped(scan):
+    return replace(scan, sinogram=scan.sinogram.flip(1))
+
+
+def turned(scan, factor):
+    angles = tuple(factor * angle for angle in scan.geometry.angles_deg)
+    return replace(scan, geometry=replace(scan.geometry, angles_deg=angles))
+
+
+def transposed(scan, arc):
+    """Rows and columns exchanged, with as many angles as there then are rows."""
+    views, detectors = scan.geometry.shape
+    angles = [arc * view / detectors for view in range(detectors)]
+    beam = replace(
+        scan.geometry, angles_deg=angles, num_detectors=views, detector_shift_mm=0.0,
+        detector_pitch_mm=scan.geometry.detector_pitch_mm * detectors / views,
+    )  # fmt: skip
+    return Scan(scan.sinogram.T.contiguous(), beam, beam.covering_grid())
+
+
+def said(scan):
+    found = check_reading(scan)
+    assert len(found) <= 1
+    return found[0] if found else ""
+
+
+def test_a_right_reading_is_left_in_peace():
+    assert said(simulated(parallel(40, 2.0))) == ""
+    assert said(simulated(fan(60, 0.0))) == ""
+
+
+def test_a_wrong_arc_is_named_with_the_step_that_would_be_right():
+    told = said(turned(simulated(parallel(40, 2.0)), 2.0))
+    assert told.startswith("WARNING") and "the views span 180 degrees, not 360" in told
+    assert "step_deg: 4.5" in told
+
+
+def test_exchanged_axes_are_named():
+    assert "transpose the sinogram" in said(transposed(simulated(parallel(40, 0.0)), 180))
+
+
+@pytest.mark.slow
+def test_other_mistakes_are_named():
+    shifted = simulated(parallel(40, 6.0))
+    assert "counted from its other end" in said(flipped(shifted))
+    astray = replace(shifted, geometry=replace(shifted.geometry, detector_shift_mm=0.0))
+    assert "--cor auto" in said(astray)
+    turning = simulated(fan(90, 0.0), make=rectangles)
+    assert "rotation runs the other way" in said(turned(turning, -1.0))
+    assert "or the detector is flipped" in said(flipped(turning))
+    apart = simulated(fan(90, 5.0), make=rectangles)
+    assert "if the rotation runs the other way; negate" in said(turned(apart, -1.0))
+    assert "if the detector is flipped; reverse" in said(flipped(apart))
+    degrees = turned(simulated(parallel(25, 0.0, arc=720.0)), np.pi / 180)  # 12 in place of 691
+    assert "the angles are in radians" in said(degrees)
+
+
+@pytest.mark.slow
+def test_simulated_scans_are_left_in_peace():
+    for seed in range(18):
+        views, noise = (9, 16, 30, 60, 100)[seed % 5], (0.01, 0.1, 0.3)[seed % 3]
+        beams = (
+            parallel(views, 3.0), parallel(views, 0.0, arc=(60.0, 120.0)[seed % 2]),
+            parallel(views, -2.0, arc=360.0), fan(views, 1.5),
+        )  # fmt: skip
+        scan = simulated(
+            beams[seed % 4], seed, (walnut, rectangles)[seed % 2], noise_fraction=noise
+        )
+        assert said(scan) == "", (seed, scan.geometry)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, step", SAMPLES)
+def test_measured_scans_are_left_in_peace_and_mistakes_in_them_named(name, step):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    scan = read_scan(path).every(step)
+    assert said(scan) == ""
+    if scan.geometry.num_views < 20:
+        return
+    if isinstance(scan.geometry, FanBeam):
+        assert said(flipped(scan)) and said(turned(scan, -1.0))
+        assert "transpose the sinogram" in said(transposed(scan, 360.0))
+    elif scan.geometry.num_views > 40:
+        assert "the views span 180 degrees" in said(turned(scan, 2.0))
+
+
+def test_few_views_are_not_judged():
+    assert readings(simulated(parallel(15, 0.0))) == []
+
+
+def test_noise_hides_mistakes_and_nothing_is_said():
+    beam = parallel(20, 0.0)
+    noise = torch.randn(beam.shape, generator=torch.Generator().manual_seed(0)) + 1
+    assert said(Scan(noise, ParallelBeam(beam.angles_deg, 72), beam.inscribed_grid())) == ""
