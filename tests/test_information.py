@@ -1,6 +1,5 @@
 """``pdip info``: what is printed is what the readers find and what a run would use."""
 
-import contextlib
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from test_stack import STACK, save
 
 from pdip.cli import main
 from pdip.config import resolved_scan
-from pdip.errors import InputError
 from pdip.report import information
 from pdip.scan import read_scan, read_stack
 
