@@ -1,6 +1,5 @@
 """``pdip info``: what is printed is what the readers find and what a run would use."""
 
-
 import numpy as np
 import pytest
 from instrument_files import (
