@@ -51,6 +51,7 @@ SHORT_OPTIONS = {
     "data-kind": ("K", "counts, transmission or line_integrals", ("scan.data_kind",)),
     "cor": ("C", "detector index of the rotation axis, or auto", ("scan.cor",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
+    "binning": ("K", "join K neighbouring detector elements", ("scan.binning",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),
     "noise-std": ("S", "noise std of a ray; estimated when not given", ("dip.noise_std",)),
     "seed": ("N", "seed of all random numbers", ("dip.seed",)),

@@ -446,13 +446,6 @@ def measured_file(name: str) -> Path:
     return path
 
 
-def binned(sinogram: np.ndarray, bins: int) -> np.ndarray:
-    """The line integrals of detector elements ``bins`` times as wide: intensities are averaged."""
-    views, detectors = sinogram.shape
-    intensity = np.exp(-sinogram.astype(np.float64))
-    return -np.log(intensity.reshape(views, detectors // bins, bins).mean(2))
-
-
 @pytest.mark.parametrize(
     "original, derived, views, bins",
     [
@@ -461,16 +454,17 @@ def binned(sinogram: np.ndarray, bins: int) -> np.ndarray:
     ],
 )
 def test_original_files_agree_with_the_scans_made_of_them(original, derived, views, bins):
-    scan, known = read_scan(measured_file(original)), read_scan(measured_file(derived))
-    found = binned(scan.sinogram.numpy()[:views], bins)
+    scan = read_scan(measured_file(original), binning=bins)
+    known = read_scan(measured_file(derived))
+    found = scan.sinogram.numpy()[:views]
     np.testing.assert_allclose(found, known.sinogram.numpy(), atol=2e-6)
     beam, expected = scan.geometry, known.geometry
     np.testing.assert_allclose(beam.angles_deg[:views], expected.angles_deg, atol=1e-9)
     assert beam.source_origin_mm == expected.source_origin_mm
     assert beam.origin_detector_mm == pytest.approx(expected.origin_detector_mm)
-    assert bins * beam.detector_pitch_mm == pytest.approx(expected.detector_pitch_mm)
+    assert beam.detector_pitch_mm == pytest.approx(expected.detector_pitch_mm)
     # The derived files carry a fitted axis; that of the challenge's file is its nominal middle.
-    assert (beam.cor - (bins - 1) / 2) / bins == pytest.approx(expected.cor, abs=0.15)
+    assert beam.cor == pytest.approx(expected.cor, abs=0.15)
 
 
 def test_file_of_version_73_holds_the_views_of_the_full_scan_at_its_angles():

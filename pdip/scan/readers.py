@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from pdip.errors import InputError
 from pdip.scan.axis_search import estimate_rotation_axis
+from pdip.scan.binning import binned_fields
 from pdip.scan.checks import shown
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
@@ -27,6 +28,7 @@ def read_scan(
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
+    binning: int = 1,
     data_kind: str | None = None,
     flat: str | float | None = None,
     dark: str | float | None = None,
@@ -49,6 +51,7 @@ def read_scan(
             one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
+        binning: neighbouring detector elements that are read as one.
         data_kind: what the values are: counts, transmission or line_integrals; None: what the
             file says, else line integrals.
         flat: open-beam counts, a file (frames, detectors) or a number.
@@ -73,8 +76,9 @@ def read_scan(
         check_rows_named(fields, None, Path(path).name)
     else:
         fields = at_row(fields, row)
+    fields, joined = binned_fields(fields, binning)
     fields, axis, said = with_axis(fields, scan_from_fields)
-    scan = scan_from_fields(fields, (*assumptions, *said))
+    scan = scan_from_fields(fields, (*assumptions, *joined, *said))
     if image_size is not None:
         scan = replace(scan, grid=scan.grid.resized(image_size))
     return replace(scan, rotation_axis=axis).every(view_step)
@@ -89,6 +93,7 @@ def read_stack(
     dataset: str | None = None,
     image_size: int | None = None,
     view_step: int = 1,
+    binning: int = 1,
     data_kind: str | None = None,
     flat: str | float | None = None,
     dark: str | float | None = None,
@@ -110,6 +115,7 @@ def read_stack(
             one.
         image_size: N for N x N pixels over the same field of view.
         view_step: keep views 0, view_step, 2 view_step, ...
+        binning: neighbouring detector elements that are read as one.
         data_kind: what the values are: counts, transmission or line_integrals; None: what the
             file says, else line integrals.
         flat: open-beam counts, a file (frames, detectors) or a number.
@@ -138,8 +144,9 @@ def read_stack(
         raise InputError("a row and several slices are named; name one of them.")
     slices = slices if row is None else row
     check_rows_named(fields, slices, Path(path).name)
+    fields, joined = binned_fields(fields, binning)
     fields, _, said = with_axis(fields, lambda keys: stack_from_fields(keys, slices, 1).middle)
-    stack = stack_from_fields(fields, slices, view_step, (*assumptions, *said))
+    stack = stack_from_fields(fields, slices, view_step, (*assumptions, *joined, *said))
     return stack if image_size is None else stack.resized(image_size)
 
 
