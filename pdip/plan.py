@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,6 +15,7 @@ from pdip.errors import InputError
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.features import MAX_EDGES
 from pdip.linearised.measurement import WORKING_MATRICES
+from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.posterior.posterior import MAX_EXACT_PIXELS, STD_SAMPLES
 from pdip.solvers import CG, Cholesky, Projected, Solver
 from pdip.solvers.projected import BLOCK, PROBES
@@ -117,36 +119,60 @@ def foreseen(
         the solver, why it is that one, and bytes of the largest matrices alive at once, at most.
     """
     why = "as asked"
+
+    def needed(rows: int) -> float:
+        return matrices_bytes(rows, num_rays, pixels, weights, patterns)
+
     if solver is None:
-        budget = MEMORY_SHARE * machine_memory(device)
-        solver, why = _chosen(num_rays, weights, patterns, budget)
-    most = most_rows(solver, num_rays)
-    memory = rows_bytes(most, weights, patterns) + 16 * most * pixels
-    if solver.compresses:
-        memory += 8 * num_rays * most
-    return solver, why, memory
+        solver, why = _chosen(num_rays, needed, MEMORY_SHARE * machine_memory(device))
+    return solver, why, needed(most_rows(solver, num_rays))
 
 
-def check_memory(solver: Solver | None, num_rays: int, device: torch.device) -> None:
-    """Refuse exact algebra that no network can make fit, before anything is computed.
+def check_memory(solver: Solver | None, num_rays: int, pixels: int, device: torch.device) -> None:
+    """Refuse what no network can make fit, before anything is computed.
 
     Raises:
         InputError: the matrices would need more memory than there is.
     """
-    least, memory = rows_bytes(num_rays, 0, 0), machine_memory(device)
-    if isinstance(solver, Cholesky) and not isinstance(solver, Projected) and least > memory:
+    memory = machine_memory(device)
+    if isinstance(solver, Cholesky) and not isinstance(solver, Projected):
+        least = rows_bytes(num_rays, 0, 0)
+        if least > memory:
+            raise InputError(
+                f"expected rays whose exact algebra fits into {memory / 1e9:.0f} GB, got "
+                f"{num_rays} that need more than {least / 1e9:.0f} GB; use --solver projected or "
+                "--view-step"
+            )
+    least = matrices_bytes(min(LEAST_RANK, num_rays), num_rays, pixels, 0, 0)
+    if least > MEMORY_SHARE * memory:
         raise InputError(
-            f"expected rays whose exact algebra fits into {memory / 1e9:.0f} GB, got {num_rays} "
-            f"that need more than {least / 1e9:.0f} GB; use --solver projected or --view-step"
+            f"expected a scan whose posterior fits into {MEMORY_SHARE * memory / 1e9:.0f} GB, got "
+            f"{pixels} pixels and {num_rays} rays that need more than {least / 1e9:.0f} GB; use "
+            "--binning, --image-size or --view-step"
         )
 
 
-def _chosen(num_rays: int, weights: int, patterns: int, budget: float) -> tuple[Solver, str]:
-    if num_rays <= MAX_EXACT_RAYS and rows_bytes(num_rays, weights, patterns) <= budget:
+def matrices_bytes(rows: int, num_rays: int, pixels: int, weights: int, patterns: int) -> float:
+    """Memory from the search for hyperparameters to the draws that are kept, at most.
+
+    Args:
+        rows: of data that are conditioned on, or combinations of them.
+        num_rays: rays of positive weight.
+        pixels: of the image.
+        weights, patterns: of the prior; 0 for what is needed whatever they are.
+    """
+    cross = 16 * rows * pixels
+    combined = 8 * num_rays * rows if rows < num_rays else 0
+    drawn = 4 * STD_SAMPLES * pixels if pixels > MAX_DENSE_PIXELS else 0
+    return rows_bytes(rows, weights, patterns) + cross + combined + drawn
+
+
+def _chosen(num_rays: int, needed: Callable[[int], float], budget: float) -> tuple[Solver, str]:
+    if num_rays <= MAX_EXACT_RAYS and needed(num_rays) <= budget:
         return Cholesky(), "exact"
     most = Projected().limit(num_rays)
     fitting = most
-    while fitting > 1 and rows_bytes(fitting, weights, patterns) > budget:
+    while fitting > 1 and needed(fitting) > budget:
         fitting //= 2
     if fitting == most:
         return Projected(), "too many rays for exact algebra"

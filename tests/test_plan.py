@@ -86,10 +86,21 @@ def test_few_rays_are_halved_until_memory_holds_them(monkeypatch):
 def test_exact_algebra_beyond_memory_is_refused_before_the_fit():
     cpu = torch.device("cpu")
     with pytest.raises(InputError, match="got 900000 that need more than"):
-        check_memory(Cholesky(), 900_000, cpu)
-    check_memory(Cholesky(), 500, cpu)
-    check_memory(Projected(), 900_000, cpu)
-    check_memory(None, 900_000, cpu)
+        check_memory(Cholesky(), 900_000, 64**2, cpu)
+    check_memory(Cholesky(), 500, 64**2, cpu)
+    check_memory(Projected(), 900_000, 64**2, cpu)
+    check_memory(None, 900_000, 64**2, cpu)
+
+
+def test_images_beyond_memory_are_refused_or_get_fewer_combinations(monkeypatch):
+    cpu, pixels = torch.device("cpu"), 1000**2
+    monkeypatch.setattr(plan_module, "machine_memory", lambda device: 24e9)
+    solver, why, memory = plan_module.foreseen(80_000, 32, 50_000, pixels, cpu)
+    assert solver == Projected(largest_rank=512) and why == "what memory holds"
+    assert 8e9 < memory < plan_module.MEMORY_SHARE * 24e9
+    check_memory(None, 50_000, pixels, cpu)
+    with pytest.raises(InputError, match="got 4000000 pixels and 50000 rays .* use --binning"):
+        check_memory(None, 50_000, 4 * pixels, cpu)
 
 
 def test_cost_grows_with_the_problem_and_is_said():

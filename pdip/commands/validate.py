@@ -107,11 +107,11 @@ def _solver_words(scan: Scan, settings: Settings) -> str:
     device, num_rays = checked_device(settings.ray.get("device", "cpu")), int(_used(scan).sum())
     asked = settings.evidence.get("solver")
     solver = None if asked is None else chosen("solver", asked)
-    check_memory(solver, num_rays, device)
+    pixels = scan.grid.shape[0] * scan.grid.shape[1]
+    check_memory(solver, num_rays, pixels, device)
     given = {"scales": usual_scales(scan.grid.shape), "image_scale": 1.0} | dict(settings.network)
     prior = unet_prior(UNet(**given), **settings.prior)
     weights, patterns = sum(prior.sizes), len(prior.coefficients())
-    pixels = scan.grid.shape[0] * scan.grid.shape[1]
     solver, why, memory = foreseen(weights, patterns, num_rays, pixels, device, solver)
     most = most_rows(solver, num_rays)
     combinations = f", {most} combinations at most" if most < num_rays else ""
