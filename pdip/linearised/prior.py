@@ -56,7 +56,8 @@ class PriorGroup(ABC):
     def gram_bases(self, rows: Params) -> Tensor:
         """``R P_c Rᵀ`` for rows (k, p_b): (patterns, k, k) float64."""
         patterns = range(self.num_patterns)
-        return torch.stack([(self.apply_pattern(c, rows) @ rows.mT).double() for c in patterns])
+        bases = torch.stack([(self.apply_pattern(c, rows) @ rows.mT).double() for c in patterns])
+        return (bases + bases.mT) / 2  # of float32 rows only equal to rounding, which solvers see
 
     def apply(self, log_h: Tensor, vector: Params) -> Params:
         """``Σ_b v``."""
