@@ -14,7 +14,7 @@ from torch import Tensor
 from pdip.errors import ComputationError
 from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
-from pdip.evidence.tv_predcp import TVPredCP
+from pdip.evidence.tv_predcp import Hyperprior, TVPredCP
 from pdip.keeper import Keeper, exact
 from pdip.linearised.choice import choice_of, with_choice
 from pdip.linearised.model import LinearGaussianModel
@@ -92,7 +92,7 @@ def optimise_evidence(
     scan,
     *,
     objective: Objective | None = None,
-    hyperprior: TVPredCP | None = DEFAULT_HYPERPRIOR,
+    hyperprior: Hyperprior | None = DEFAULT_HYPERPRIOR,
     solver: Solver | None = None,
     learn_noise: bool = True,
     gradient_tolerance: float = 0.1,
@@ -168,7 +168,7 @@ class _Search:
 
     data: Data
     objective: Objective
-    hyperprior: TVPredCP | None
+    hyperprior: Hyperprior | None
     solver: Solver
     learn_noise: bool
     gradient_tolerance: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +16,15 @@ from pdip.typing import Scalar
 
 SMALLEST_VARIANCE = 1e-14
 SMALLEST_SLOPE = 1e-10
+
+
+@runtime_checkable
+class Hyperprior(Protocol):
+    """A prior on the hyperparameters of a model."""
+
+    def log_prob(self, model: LinearGaussianModel) -> Scalar:
+        """``log p(φ)`` up to a constant, differentiable in the model's hyperparameters; nats."""
+        ...
 
 
 @dataclass(frozen=True)
