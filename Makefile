@@ -1,7 +1,7 @@
 # make demo   reconstruct the example scan            make test   the whole test suite
 # make bench  time every stage, and the standard      make fast   the quick tests alone, a minute
-#             algorithm beside it (BENCH=--quick)     make venv   the set-up alone
-# make clean  remove the set-up and the runs
+#             algorithm beside it (BENCH=--quick)     make docs   the pages, docs/_build/html
+# make clean  remove the set-up, runs and pages       make venv   the set-up alone
 # Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.
 
 # Idle OpenMP threads sleep: where cores are shared, small convolutions are up to 30 times faster.
@@ -15,7 +15,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: venv demo test fast bench clean
+.PHONY: venv demo test fast bench docs clean
 
 venv: $(READY)
 
@@ -48,5 +48,9 @@ fast: $(READY)
 bench: $(READY)
 	$(RUN) -m benchmarks $(BENCH)
 
+docs: $(READY)
+	$(RUN) -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "written: docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/drawn docs/notebooks

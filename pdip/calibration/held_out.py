@@ -121,7 +121,7 @@ class HeldOut:
 
 
 def held_out_scores(rays: WithheldRays) -> HeldOut:
-    """Coverage, reduced χ² and log-density of withheld rays; METHOD.md section 10.
+    """Coverage, reduced χ² and log-density of withheld rays, with bands over views.
 
     Args:
         rays: what was withheld.
