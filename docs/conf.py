@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
+    "extensions.command_help",
     "extensions.mathml",
     "extensions.plain_docstrings",
     "extensions.public_names",
@@ -43,7 +44,6 @@ nb_execution_mode = "off"  # a test runs the notebooks; here they are shown as t
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False

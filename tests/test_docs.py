@@ -20,6 +20,7 @@ import yaml
 import pdip
 from pdip.arguments import parsed
 from pdip.candidates import candidates_of
+from pdip.commands import COMMANDS, resume
 from pdip.config import SECTIONS, section_keywords, settings_of
 from pdip.errors import InputError
 from pdip.settings import Settings
@@ -65,7 +66,7 @@ def whole_commands(page: Path) -> list[str]:
     """Commands in code of a sentence or a table; experiments are named there by their file."""
     codes = re.findall(r"`([^`\n]+)`", page.read_text())
     ours = {path.name for path in (ROOT / "experiments").glob("*.py")}
-    found = [code for code in codes if code.startswith("python ")]
+    found = [code for code in codes if re.match(r"python \S+\.py ", code)]
     return found + [f"python experiments/{code}" for code in codes if code.split(" ")[0] in ours]
 
 
@@ -92,13 +93,14 @@ def check_command(words: list[str], monkeypatch) -> None:
 
 def check_pdip(arguments: list[str]) -> None:
     """Parse the command and check the values of all its settings."""
-    names = ("reconstruct", "select", "roi")
+    others = {"resume": resume, **COMMANDS}
+    names = ("reconstruct", "select", "roi", *others)
     try:
-        command = parsed(arguments, dict.fromkeys(names))
+        command = parsed(arguments, dict.fromkeys(names, check_pdip), others)
     except SystemExit as leaving:  # --help
         assert leaving.code == 0
         return
-    if command.command == "roi":
+    if command.command not in ("reconstruct", "validate", "select"):
         return
     if command.config is not None and command.config.startswith("runs/"):
         command.config = None  # what an earlier command of the page writes
@@ -144,6 +146,8 @@ def test_commands_parse(page, monkeypatch):
         "torchrun --nproc-per-nobody 2 reconstruct.py --sinogram s.npy",
         "python experiments/tarp.py --cuont 20",
         "make test tset",
+        "pdip roi runs/mine --bux 1:2,3:4",
+        "pdip exprot runs/mine",
         "pdipp reconstruct",
     ],
 )

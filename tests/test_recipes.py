@@ -84,6 +84,7 @@ def test_prior_goes_through_evidence_and_posterior(recipe, scan, fit):
     assert bool((pdip.Posterior(found.model, scan).std() > 0).all())
 
 
+@pytest.mark.slow
 def test_hyperprior_is_named_in_settings_and_pulls(recipe, scan, monkeypatch):
     monkeypatch.setitem(HYPERPRIORS, "log_normal", recipe("hyperprior").LogNormal)
     tight = {"name": "log_normal", "centre": -2.0, "width": 1e-3}
