@@ -6,11 +6,20 @@ from types import MappingProxyType, ModuleType
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
+from pdip.report.summary import versions
 from pdip.settings import nearest
 from pdip.units import UNITS
 
 CHECKING = ("--check-calibration", "--calibration.")
 """How options of the calibration check begin."""
+
+GROUPS = {
+    "before": ("doctor", "simulate", "info", "validate"),
+    "reconstruct": ("reconstruct", "resume", "select"),
+    "after": ("roi", "report", "compare", "export"),
+    "shell": ("completion",),
+}
+"""Commands in the order in which they are used, as ``pdip --help`` lists them."""
 
 
 def parsed(
@@ -23,28 +32,22 @@ def parsed(
     Args:
         arguments: the command line after the program's name.
         commands: what each command runs, by its name; where it is not there, its module's ``run``.
-        others: modules of further commands with ``HELP`` and ``add_arguments(parser)``.
+        others: modules of further commands with ``HELP``, ``EXAMPLE`` and ``add_arguments``.
 
     Raises:
         InputError: an unknown option (the nearest one is named) or one without its value.
     """
-    parser = OneSentenceParser(
+    parser = CommandsParser(
         prog="pdip", description="Reconstruct a CT scan with an error bar for every pixel."
     )
+    installed = versions()["pdip"] or "(not installed, run from its folder)"
+    parser.add_argument("--version", action="version", version=f"pdip {installed}")
     parsers = parser.add_subparsers(dest="command", required=True, parser_class=OneSentenceParser)
-    options = {
-        "reconstruct": add_reconstruct(parsers.add_parser(
-            "reconstruct", allow_abbrev=False, help="one scan in, reconstruction and std out"
-        )),
-        "select": add_select(parsers.add_parser(
-            "select", allow_abbrev=False, help="which settings suit a scan, without ground truth"
-        )),
-        "roi": add_roi(parsers.add_parser(
-            "roi", allow_abbrev=False, help="mean and std of a region of a finished run"
-        )),
-    }  # fmt: skip
+    options = {}
+    for name, (text, example, add) in OWN.items():
+        options[name] = add(_command(parsers, name, text, example))
     for name, module in others.items():
-        other = parsers.add_parser(name, allow_abbrev=False, help=module.HELP)
+        other = _command(parsers, name, module.HELP, module.EXAMPLE)
         other.set_defaults(deterministic=False)
         module.add_arguments(other)
         options[name] = list(other._option_string_actions)
@@ -59,8 +62,35 @@ def parsed(
                 )
             raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
+    found.parser = parser
     found.run = commands.get(found.command) or others[found.command].run
     return found
+
+
+def _command(parsers, name: str, text: str, example: str) -> OneSentenceParser:
+    """The parser of one command, whose help ends with an example."""
+    return parsers.add_parser(
+        name, allow_abbrev=False, help=text, description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+class CommandsParser(OneSentenceParser):
+    """Its help lists the commands in groups, in the order in which they are used."""
+
+    def format_help(self) -> str:
+        """The text of ``pdip --help``."""
+        (commands,) = self._subparsers._group_actions
+        told = {command.dest: command.help for command in commands._choices_actions}
+        lines = [f"usage: {self.prog} COMMAND ...", "", self.description]
+        for title, names in GROUPS.items():
+            lines += [
+                "",
+                f"{title}:",
+                *(f"  {name:<12} {told[name]}" for name in names if name in told),
+            ]
+        lines += ["", "Options of a command: pdip COMMAND --help. Version: pdip --version."]
+        return "\n".join(lines) + "\n"
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -144,3 +174,23 @@ def add_roi(parser: argparse.ArgumentParser) -> list[str]:
     region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
     region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")
     return list(parser._option_string_actions)
+
+
+OWN: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], list[str]]]] = {
+    "reconstruct": (
+        "one scan in, reconstruction and std out",
+        "pdip reconstruct --sinogram scan.npz --view-step 2 --out runs/mine",
+        add_reconstruct,
+    ),
+    "select": (
+        "which settings suit a scan, without ground truth",
+        "pdip select --sinogram scan.npz --over network.channels=16,32",
+        add_select,
+    ),
+    "roi": (
+        "mean and std of a region of a finished run",
+        "pdip roi runs/mine --box 20:30,14:22",
+        add_roi,
+    ),
+}
+"""Commands whose arguments are here: name -> help, example, and what adds their options."""

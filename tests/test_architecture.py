@@ -31,6 +31,7 @@ OPTIONAL = {
     "h5py": ("scan/hdf5.py", "report/export_hdf5.py"),
     "hdf5plugin": "scan/hdf5.py",
     "pydicom": "scan/dicom.py",
+    "shtab": "commands/completion.py",
     "ipympl": "report/viewer.py",
     "ipywidgets": "report/viewer.py",
 }

@@ -18,6 +18,7 @@ from pdip.run_directory import ARRAYS, SETTINGS, SUMMARY, RunDirectory
 from pdip.scan import ImageGrid
 
 HELP = "two runs of one object beside each other: numbers, settings that differ, a figure"
+EXAMPLE = "pdip compare runs/first runs/second"
 LEVEL = 0.95
 NUMBERS = {
     "noise_std": "noise std of a ray", "noise_std_by_evidence": "noise std by the evidence",

@@ -21,6 +21,7 @@ from pdip.scan import FanBeam, ImageGrid, ParallelBeam
 from pdip.terminal import quiet_libraries
 
 HELP = "what is installed, which projection engines work, and why the others do not"
+EXAMPLE = "pdip doctor"
 GRID = ImageGrid((24, 24))
 ANGLES = tuple(15.0 * view for view in range(12))
 BEAMS = {

@@ -9,6 +9,7 @@ from pdip.region import slice_directory
 from pdip.run_directory import RunDirectory
 
 HELP = "images of a finished run as TIFF, HDF5 or NumPy"
+EXAMPLE = "pdip export runs/mine --format tiff"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from pdip.config import add_setting_options, resolved_scan, settings_of
 from pdip.report import information
 
 HELP = "what a file holds and how it will be read"
+EXAMPLE = "pdip info scan.h5 --row 0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from pdip.run_directory import REPORT, RunDirectory
 from pdip.run_report import rebuilt
 
 HELP = "write report.html of a finished run again, from its folder alone"
+EXAMPLE = "pdip report runs/mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

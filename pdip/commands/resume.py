@@ -10,6 +10,7 @@ from pdip.ranks import by_first
 from pdip.run_directory import COMMAND, INPUT, SETTINGS, SUMMARY, RunDirectory
 
 HELP = "go on with an interrupted run, with its own input and settings"
+EXAMPLE = "pdip resume runs/mine"
 FILES = ("sinogram", "geometry", "ground_truth")
 FLAGS = ("check_calibration", "deterministic")
 

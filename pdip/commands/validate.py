@@ -19,6 +19,7 @@ from pdip.scan import Scan, Stack
 from pdip.settings import Settings, chosen, defaults
 
 HELP = "read scan and settings as reconstruct would, say what would be done, compute nothing"
+EXAMPLE = "pdip validate --sinogram scan.npz --config configs/fast.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

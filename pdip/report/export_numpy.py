@@ -29,6 +29,16 @@ def write_npz(
         "units": np.array("1/mm"),
         "provenance": np.array(json.dumps(provenance)),
     }
+    write_entries(stream, entries)
+
+
+def write_entries(stream: IO[bytes], entries: Mapping[str, Any]) -> None:
+    """Write arrays, numbers and texts as numpy.savez would, the same bytes for the same entries.
+
+    Args:
+        stream: open for writing, from its start.
+        entries: name -> what NumPy makes an array of numbers or text of.
+    """
     with zipfile.ZipFile(stream, "w") as archive:
         for name, values in entries.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -111,7 +111,7 @@ class _Truth:
 
     def on_grid(self, image: np.ndarray, grid: ImageGrid) -> Image:
         """One of the checked images of a placed truth, on the pixels to compare on."""
-        return _on_grid(image, ImageGrid(image.shape, self.pixel_mm), grid)
+        return on_grid(image, ImageGrid(image.shape, self.pixel_mm), grid)
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,17 @@ def read_true_slices(
     return TrueSlices(truth.placed(shape[1:], stack.grid, assumed), place, stack.grid)
 
 
-def _on_grid(image: np.ndarray, truth_grid: ImageGrid, grid: ImageGrid) -> Image:
-    """The mean of the image over each pixel of the grid."""
+def on_grid(image: np.ndarray, truth_grid: ImageGrid, grid: ImageGrid) -> Image:
+    """The mean of an image over each pixel of another grid, 0 outside of the image.
+
+    Args:
+        image: (rows, columns) on ``truth_grid``.
+        truth_grid: its pixels.
+        grid: those of the result.
+
+    Returns:
+        (height, width) float32 on ``grid``.
+    """
     rows = _overlap(truth_grid.shape[0], truth_grid.pixel_mm, grid.shape[0], grid.pixel_mm)
     columns = _overlap(truth_grid.shape[1], truth_grid.pixel_mm, grid.shape[1], grid.pixel_mm)
     if truth_grid == grid:

@@ -5,7 +5,7 @@ import torch
 from pdip.errors import InputError
 from pdip.scan.checks import finite_real
 from pdip.scan.scan import Scan
-from pdip.typing import Image
+from pdip.typing import Image, Sinogram
 
 
 def simulate(
@@ -60,11 +60,30 @@ def _with_gaussian_noise(
 def _with_counting_noise(
     line_integrals: torch.Tensor, ray, photons_per_ray: float, generator: torch.Generator
 ) -> Scan:
+    counts = photon_counts(line_integrals, photons_per_ray, generator)
+    sinogram = -torch.log(counts.clamp(min=0.5) / photons_per_ray)
+    weights = counts / photons_per_ray
+    return Scan(sinogram.to(line_integrals), ray.geometry, ray.grid, weights.to(line_integrals))
+
+
+def photon_counts(
+    line_integrals: Sinogram, photons_per_ray: float, generator: torch.Generator
+) -> Sinogram:
+    """Photons that arrive: ``counts ~ Poisson(n0 exp(-A x))``.
+
+    Args:
+        line_integrals: A x, (views, detectors).
+        photons_per_ray: n0, photons that a ray carries before the object; positive.
+        generator: source of randomness.
+
+    Returns:
+        (views, detectors) float64, whole numbers.
+
+    Raises:
+        InputError: ``photons_per_ray`` is not positive and finite.
+    """
     photons_per_ray = finite_real("photons_per_ray", photons_per_ray)
     if photons_per_ray <= 0:
         raise InputError(f"photons_per_ray must be positive, got {photons_per_ray:g}.")
     expected = photons_per_ray * torch.exp(-line_integrals.double().cpu())
-    counts = torch.poisson(expected, generator=generator)
-    sinogram = -torch.log(counts.clamp(min=0.5) / photons_per_ray)
-    weights = counts / photons_per_ray
-    return Scan(sinogram.to(line_integrals), ray.geometry, ray.grid, weights.to(line_integrals))
+    return torch.poisson(expected, generator=generator)
