@@ -37,9 +37,13 @@ def keep_report_data(
     data = result.evidence[0].model.ray
     image = result.image.to(device=data.device, dtype=data.dtype)
     residual = scan.sinogram.to(image) - data.forward(image)
-    if scan.weights is not None:
-        residual = residual.masked_fill(scan.weights.to(image) == 0, torch.nan)
-    tensors: dict[str, Tensor] = {"residual": residual.detach().float().cpu()}
+    weights = torch.ones_like(residual) if scan.weights is None else scan.weights.to(residual)
+    residual = residual.masked_fill(weights == 0, torch.nan)
+    noise_std = result.fit.noise_std / weights.sqrt()
+    tensors: dict[str, Tensor] = {
+        "residual": residual.detach().float().cpu(),
+        "ray_noise_std": noise_std.float().cpu(),
+    }
     if truth is not None:
         tensors["truth"] = truth.detach().float().cpu()
     record = {
@@ -107,6 +111,7 @@ def run_contents(directory: RunDirectory, numbers: Mapping[str, Any]) -> RunCont
         grid=directory.grid(),
         geometry=geometry_from_dict(record["geometry"]),
         residual=tensors["residual"].numpy(),
+        ray_noise_std=tensors["ray_noise_std"].numpy(),
         truth=tensors["truth"].numpy() if "truth" in tensors else None,
         recalibrated=directory.read_array(RECALIBRATED) if directory.holds(RECALIBRATED) else None,
         summary=numbers,

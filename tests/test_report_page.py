@@ -43,6 +43,8 @@ def contents(**changes) -> RunContents:
     truth = draw.random((HEIGHT, WIDTH)).astype(np.float32) * 0.02
     residual = draw.normal(0, 0.02, (6, 20)).astype(np.float32)
     residual[2, 3] = np.nan
+    ray_noise_std = np.linspace(0.01, 0.03, residual.size, dtype=np.float32).reshape(6, 20)
+    ray_noise_std[2, 3] = np.inf
     std = (0.0005 + 0.002 * draw.random((HEIGHT, WIDTH))).astype(np.float32)
     run = RunContents(
         title=HOSTILE,
@@ -51,6 +53,7 @@ def contents(**changes) -> RunContents:
         grid=ImageGrid((HEIGHT, WIDTH), 0.5),
         geometry=FanBeam([0.0, 30.0, 60.0, 90.0, 120.0, 150.0], 20, 0.9, 30.0, 20.0),
         residual=residual,
+        ray_noise_std=ray_noise_std,
         truth=truth,
         recalibrated=None,
         summary=SUMMARY,
@@ -129,9 +132,10 @@ def test_the_arrays_of_the_page_are_those_of_the_run_bit_for_bit(page):
     run = contents()
     for name, values in {
         "image": run.image, "std": run.std, "truth": run.truth, "signed_residual": run.residual,
+        "ray_noise_std": run.ray_noise_std,
     }.items():  # fmt: skip
         assert np.array_equal(embedded(page, name), values.ravel(), equal_nan=True)
-    assert len(page) < 4 / 3 * 4 * (3 * run.image.size + run.residual.size) + 150_000
+    assert len(page) < 4 / 3 * 4 * (3 * run.image.size + 2 * run.residual.size) + 150_000
 
 
 def test_without_a_truth_nothing_is_said_of_errors():
@@ -452,7 +456,8 @@ def test_a_ray_reads_its_view_angle_residual_and_share_of_the_noise(opened):
     point(tab, 4, 17, viewer="rays", panel="residual", shape=(6, 20))
     value = abs(float(run.residual[4, 17]))
     assert "view 4 (120°), detector 17" in readout(tab, "rays")
-    assert f"|residual| {value:.4g}, {value / 0.02:.1f} times" in readout(tab, "rays")
+    share = value / run.ray_noise_std[4, 17]
+    assert f"|residual| {value:.4g}, {share:.1f} times the std of its noise" in readout(tab, "rays")
     point(tab, 2, 3, viewer="rays", panel="residual", shape=(6, 20))
     assert readout(tab, "rays").endswith("not used")
 

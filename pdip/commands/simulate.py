@@ -98,10 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise", metavar="F", type=float,
         help=f"standard deviation, as a fraction of the mean line integral [{NOISE}]",
     )  # fmt: skip
-    noise.add_argument("--photons", metavar="N", type=float, help="photons of a ray in air")
-    group.add_argument(
-        "--counts", action="store_true",
-        help="with --photons: write counts and flat, in place of line integrals and weights",
+    noise.add_argument(
+        "--photons", metavar="N", type=float,
+        help="photons of a ray in air; the file holds counts and flat, not line integrals",
     )  # fmt: skip
 
 
@@ -141,8 +140,6 @@ def run(command: argparse.Namespace) -> int:
         ComputationError: the file cannot be written.
     """
     place = _free(Path(command.out), command.overwrite)
-    if command.counts and command.photons is None:
-        raise InputError("--counts needs photons to count; give --photons N.")
     positive_int("--finer", command.finer)
     if not 0 <= command.seed < 2**63:
         raise InputError(f"--seed must lie from 0 to 2^63 - 1, got {command.seed}.")
@@ -227,14 +224,10 @@ def _measured(
         said = f"Gaussian, std {fraction:.4g} of the mean line integral"
         return {"sinogram": scan.sinogram.numpy(), **keys}, said
     said = f"Poisson, {photons:.6g} photons of a ray in air"
-    if command.counts:
-        counts = photon_counts(ray.forward(what.image), photons, generator)
-        _check_light(counts, photons)
-        keys |= {"data_kind": "counts", "flat": photons, "gain": 1.0}
-        return {"counts": counts.numpy(), **keys}, said
-    scan = simulate(what.image, ray, photons_per_ray=photons, generator=generator)
-    _check_light(scan.weights * photons, photons)
-    return {"sinogram": scan.sinogram.numpy(), "weights": scan.weights.numpy(), **keys}, said
+    counts = photon_counts(ray.forward(what.image), photons, generator)
+    _check_light(counts, photons)
+    keys |= {"data_kind": "counts", "flat": photons, "gain": 1.0}
+    return {"counts": counts.numpy(), **keys}, said
 
 
 def _check_light(counts: torch.Tensor, photons: float) -> None:

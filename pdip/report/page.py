@@ -29,6 +29,7 @@ class RunContents:
         grid: of the image.
         geometry: of the scan.
         residual: y - A x, (views, detectors); NaN for rays that are not used.
+        ray_noise_std: ``σ / sqrt(W)``, as ``residual``; infinite for rays that are not used.
         truth: (height, width), 1/mm, or None.
         recalibrated: std by the calibration check, or None.
         summary: the ``summary.json``.
@@ -46,6 +47,7 @@ class RunContents:
     grid: ImageGrid
     geometry: ParallelBeam | FanBeam
     residual: np.ndarray
+    ray_noise_std: np.ndarray
     truth: np.ndarray | None
     recalibrated: np.ndarray | None
     summary: Mapping[str, Any]
@@ -63,16 +65,15 @@ def run_page(run: RunContents) -> str:
     recalibrated = None if run.recalibrated is None else run.recalibrated[None]
     truth = None if run.truth is None else run.truth[None]
     images = image_viewer(run.image[None], run.std[None], truth, recalibrated)
-    rays = ray_viewer(run.residual)
+    rays = ray_viewer(run.residual / run.ray_noise_std)
     arrays = {
         "image": run.image, "std": run.std, "truth": run.truth, "recalibrated": run.recalibrated,
-        "signed_residual": run.residual,
+        "signed_residual": run.residual, "ray_noise_std": run.ray_noise_std,
     }  # fmt: skip
     half, bounds_note = _bounds(summary)
     data = {
         **viewed((images, rays), arrays, run.grid),
         "half_width": half,
-        "noise_std": summary["noise_std"],
         "angles_deg": run.geometry.angles_deg,
     }
     evidence_head, evidence = tables.evidence_rows(summary)
@@ -114,10 +115,13 @@ def run_page(run: RunContents) -> str:
 
 def _facts(run: RunContents) -> list[tuple[str, str]]:
     summary = run.summary
+    used = np.isfinite(run.ray_noise_std)
+    usual = float(np.median(run.ray_noise_std[used]))
+    by_evidence = usual * summary["noise_std_by_evidence"] / summary["noise_std"]
     facts = [
         ("typical error bar", f"± {np.median(run.std):.2g} 1/mm"),
-        ("noise std of a ray", number(summary["noise_std"], 3)),
-        ("noise std by the evidence", number(summary["noise_std_by_evidence"], 3)),
+        ("typical noise std of a ray", number(usual, 3)),
+        ("the same by the evidence", number(by_evidence, 3)),
         ("computing time", duration(summary)),
     ]
     if summary["psnr"] is not None:
@@ -155,13 +159,13 @@ def _check(run: RunContents) -> dict[str, Any] | None:
 
 
 def _residual_note(run: RunContents) -> str:
-    used = run.residual[np.isfinite(run.residual)]
-    noise = run.summary["noise_std"]
+    share = run.residual / run.ray_noise_std
+    share = share[np.isfinite(share)]
     return (
-        f"What the image does not explain of the sinogram is {np.sqrt(np.mean(used**2)):.3g} in "
-        f"the root mean square; the noise of a ray is {noise:.3g}. Where only noise is left, "
-        "this picture shows no pattern; lines and shadows in it mean a wrong geometry, dead "
-        "pixels, or an image that misses something."
+        f"What the image does not explain of a ray is {np.sqrt(np.mean(share**2)):.2f} times the "
+        "std of its noise, in the root mean square. Where only noise is left, this picture shows "
+        "no pattern; lines and shadows in it mean a wrong geometry, dead pixels, or an image that "
+        "misses something."
     )
 
 

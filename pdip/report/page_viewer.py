@@ -141,14 +141,15 @@ def image_viewer(
     )
 
 
-def ray_viewer(residual: np.ndarray) -> PageViewer:
-    """|residual| of the sinogram.
+def ray_viewer(share: np.ndarray) -> PageViewer:
+    """|residual| of the sinogram over the std of its noise.
 
     Args:
-        residual: (views, detectors); NaN for rays that are not used.
+        share: the residual of each ray over its noise std, (views, detectors); NaN for rays that
+            are not used.
     """
-    views, detectors = residual.shape
-    used = np.abs(residual[np.isfinite(residual)])
+    views, detectors = share.shape
+    used = np.abs(share[np.isfinite(share)])
     top = window(used)[1]
     return PageViewer(
         id="rays",
@@ -156,7 +157,7 @@ def ray_viewer(residual: np.ndarray) -> PageViewer:
         shape=(1, views, detectors),
         start=(views // 2, detectors // 2),
         main=(PagePanel("residual", "|residual|: down the views, across the detector", "residual",
-                        unit="no unit (line integral)"),),
+                        unit="noise std of the ray"),),
         windows={"residual": PageWindow((0.0, top), (0.0, max(float(used.max()), 1.5 * top)),
                                         "|residual|")},
         ratio=2.4,

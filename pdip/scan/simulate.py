@@ -4,6 +4,7 @@ import torch
 
 from pdip.errors import InputError
 from pdip.scan.checks import finite_real
+from pdip.scan.preprocessing import Preprocessing
 from pdip.scan.scan import Scan
 from pdip.typing import Image, Sinogram
 
@@ -20,9 +21,9 @@ def simulate(
 
     With ``noise_fraction``: y = A x + eta, eta ~ N(0, sigma^2), sigma = noise_fraction mean|A x|.
 
-    With ``photons_per_ray`` = n0: counts ~ Poisson(n0 exp(-A x)), y = -log(counts / n0), and
-    weights = counts / n0, so that the noise variance sigma^2 / weights has sigma^2 = 1 / n0, the
-    one of a ray through air. A ray without a photon has weight 0 and the value of half a photon.
+    With ``photons_per_ray`` = n0: counts ~ Poisson(n0 exp(-A x)), read as counts of a file are
+    (:mod:`pdip.scan.counts`): y = -log((counts + 1/2) / n0), weights from the photons that the
+    neighbours of a ray let expect, and a noise level of 1.
 
     Args:
         image: attenuation in 1/mm, (height, width), on ``ray.grid``.
@@ -35,7 +36,8 @@ def simulate(
         the scan, with weights only for photon counts.
 
     Raises:
-        InputError: none or both of the settings are given, or one is out of range.
+        InputError: none or both of the settings are given, one is out of range, or hardly a ray
+            has photons.
     """
     if (noise_fraction is None) == (photons_per_ray is None):
         raise InputError("give exactly one of noise_fraction and photons_per_ray.")
@@ -61,9 +63,12 @@ def _with_counting_noise(
     line_integrals: torch.Tensor, ray, photons_per_ray: float, generator: torch.Generator
 ) -> Scan:
     counts = photon_counts(line_integrals, photons_per_ray, generator)
-    sinogram = -torch.log(counts.clamp(min=0.5) / photons_per_ray)
-    weights = counts / photons_per_ray
-    return Scan(sinogram.to(line_integrals), ray.geometry, ray.grid, weights.to(line_integrals))
+    reading = Preprocessing(data_kind="counts", flat=photons_per_ray, gain=1.0)
+    found = reading.measured(counts.numpy())
+    sinogram, weights = (
+        torch.from_numpy(values).to(line_integrals) for values in (found.sinogram, found.weights)
+    )
+    return Scan(sinogram, ray.geometry, ray.grid, weights, found.said, found.noise_std)
 
 
 def photon_counts(

@@ -24,7 +24,7 @@
     upper: (i) => arrays.image[i] + page.half_width * arrays.std[i],
     error: (i) => Math.abs(arrays.image[i] - arrays.truth[i]),
     ratio: (i) => Math.abs(arrays.image[i] - arrays.truth[i]) / arrays.std[i],
-    residual: (i) => Math.abs(arrays.signed_residual[i]),
+    residual: (i) => Math.abs(arrays.signed_residual[i]) / arrays.ray_noise_std[i],
   };
   const valueOf = (name) => derived[name] || ((i) => arrays[name][i]);
 
@@ -175,7 +175,7 @@
       const place = `view ${row} (${short(page.angles_deg[row])}°), detector ${column}`;
       if (!Number.isFinite(value)) return `${place}: not used`;
       return `${place}: |residual| ${short(Math.abs(value))}, ` +
-        `${(Math.abs(value) / page.noise_std).toFixed(1)} times the noise std of a ray of weight 1`;
+        `${derived.residual(i).toFixed(1)} times the std of its noise`;
     }
 
     draw() { for (const panel of this.panels) panel.draw(); }
