@@ -49,7 +49,7 @@ def test_every_key_differs_from_the_default_and_says_why(path):
 def test_a_preset_reconstructs_a_tiny_scan(path, tmp_path, capsys):
     scan, light = tmp_path / "s.npz", ["--noise", "0.02"]
     if path.stem == "low_dose":
-        light = ["--photons", "500", "--counts", "--attenuation", "0.2"]
+        light = ["--photons", "500", "--attenuation", "0.2"]
     given = ["--phantom", "shepp_logan", "--size", "14", "--views", "24", "--out", str(scan)]
     assert cli.main(["simulate", *given, *light, *BEAMS.get(path.stem, [])]) == 0
     run = ["reconstruct", "--sinogram", str(scan), "--out", str(tmp_path / "run"), *TINY]
