@@ -21,7 +21,7 @@ from pdip.commands.request import Request
 from pdip.commands.resume import kept_command
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
-from pdip.errors import ComputationError, InputError, OutputError
+from pdip.errors import ComputationError, InputError, OutputError, out_of_memory
 from pdip.interruption import stoppable
 from pdip.kept import DirectoryKept
 from pdip.pipeline import reconstruct
@@ -31,6 +31,7 @@ from pdip.region import read_box, read_mask, slice_directory
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
+    NotShown,
     read_one,
     slice_sentence,
     write_check,
@@ -47,6 +48,8 @@ from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
 from pdip.units import Unit
+
+OUT_OF_MEMORY = "the computer or its GPU ran out of memory; use --view-step or --image-size."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,11 +109,11 @@ def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError:
-        return failed("the computer ran out of memory; use --view-step or --image-size.", 1)
     except OSError as error:
         return failed(f"{error.filename or 'a file'}: {error.strerror or error}.", 1)
     except Exception as error:  # a fault of pdip itself: still one sentence, never a traceback
+        if out_of_memory(error):
+            return failed(OUT_OF_MEMORY, 1)
         return failed(
             f"unexpected {type(error).__name__}: {error}; please report it with the output of "
             f"the same command after 'export {TRACEBACK}=1'.",
@@ -206,8 +209,14 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
 
     def write(folder: RunDirectory, result: Result, scan: Scan, number: int) -> None:
         truth = None if truths is None else truths[number]
-        write_result(folder, result, scan, truth, {**source, "slice": number}, told(number))
+        observer = told(number)
+        try:
+            write_result(folder, result, scan, truth, {**source, "slice": number}, observer)
+        except NotShown as error:
+            observer.close()
+            unshown.append(error)
 
+    unshown: list[NotShown] = []  # the other slices do not suffer from it
     run = StackRun(stack, request.settings, request.reading, directory, told, write)
     with begun(directory, stack, request.resolved, command):
         for sentence in stack.assumptions:
@@ -216,7 +225,10 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
         missing = [outcome for outcome in outcomes if outcome.failure is not None]
         if len(missing) == len(outcomes):
             raise missing[0].failure
-    write_volumes(run, outcomes, source, terminal)
+    try:
+        write_volumes(run, outcomes, source, terminal)
+    except NotShown as error:
+        unshown.append(error)
     directory.finish()
     if missing:
         raise ComputationError(
@@ -224,6 +236,8 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
             f"{', '.join(str(outcome.number) for outcome in missing)}; why is in "
             f"{directory.path / SUMMARY}."
         )
+    if unshown:
+        raise unshown[0]
 
 
 @contextlib.contextmanager
@@ -257,7 +271,8 @@ def run_roi(command: argparse.Namespace) -> int:
     """``pdip roi``: mean and std of a region from the files of a run, without refitting."""
     directory = slice_directory(RunDirectory(command.directory), command.slice)
     tensors, _ = directory.read_tensors(POSTERIOR)
-    posterior = SavedPosterior(tensors)
+    with directory.understood():
+        posterior = SavedPosterior(tensors)
     shape = tuple(posterior.image.shape)
     mask = read_mask(command.mask, shape) if command.mask else read_box(command.box, shape)
     mean, std = Unit.of(command.unit, command.water)(

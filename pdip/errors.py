@@ -4,6 +4,13 @@ Every message is one sentence: what was expected, what was found, what to do.
 """
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, for which torch has two ways of its own."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 class InputError(ValueError):
     """What the user gave cannot be used (exit code 2): file, geometry, scan, setting or mask."""
 

@@ -47,7 +47,8 @@ def export(directory: RunDirectory, kind: str, out: Path, overwrite: bool) -> li
         if (directory.path / name).exists():
             path = regular_file(directory.path / name)
             maps[name.removesuffix(".npy")] = read_npy(path)["sinogram"]
-    fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
+    with directory.understood():
+        fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
     place = RunDirectory(out)
     present = [name for name in fills if (out / name).exists()]
     if present and not overwrite:

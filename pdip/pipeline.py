@@ -18,7 +18,7 @@ from pdip.linearised import LinearGaussianModel, linearise, unet_prior
 from pdip.linearised.choice import choice_of, name_of, with_choice
 from pdip.plan import Plan, check_memory, plan
 from pdip.posterior import Mixture, pooled_posterior, relinearise
-from pdip.ray import RayTransform, ray_transform
+from pdip.ray import RayTransform, check_pair, ray_transform
 from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
 from pdip.settings import Settings, chosen
@@ -112,6 +112,7 @@ class _Run:
     def _ray(self) -> RayTransform:
         with self.clock.stage("ray") as said:
             ray = ray_of(self.scan, self.settings)
+            check_pair(ray)
             (views, detectors), (height, width) = ray.range_shape, ray.domain_shape
             said.append(
                 f"{views} views x {detectors} detectors to {height} x {width} pixels of "

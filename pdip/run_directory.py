@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -353,6 +353,19 @@ class RunDirectory:
     def holds(self, name: str) -> bool:
         """Whether there is a file of that name."""
         return (self.path / name).exists()
+
+    @contextlib.contextmanager
+    def understood(self) -> Iterator[None]:
+        """Files of a run that hold other than expected, while they are read, are an InputError."""
+        try:
+            yield
+        except (InputError, OutputError):
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(
+                f"the files in {self.path} are not those of a run of this pdip ({said}); {AGAIN}"
+            ) from None
 
     def read_json(self, name: str):
         """What a file that :meth:`write_json` wrote holds.

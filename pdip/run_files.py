@@ -1,5 +1,6 @@
 """The files of a finished run: of one scan, of a stack of slices, or of compared settings."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pdip.calibration_check import CHECK, CalibrationCheck
-from pdip.errors import InputError
-from pdip.ranks import by_first
+from pdip.errors import ComputationError, InputError, OutputError
+from pdip.ranks import LostRank, by_first
 from pdip.report import (
     check_summary,
     draw_check,
@@ -107,6 +108,44 @@ def write_selection(
     )
 
 
+class NotShown(ComputationError):
+    """The result of a run is complete, but a figure or page of it could not be written."""
+
+
+class _Showing:
+    """Writes what only shows a result: a failure there must not cost the result.
+
+    Args:
+        directory: of the run.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self._failures: dict[str, str] = {}
+
+    def show(self, name: str, write: Callable, *arguments) -> None:
+        """Write a figure or page; its failure waits for :meth:`end`."""
+        try:
+            write(*arguments)
+        except LostRank:
+            raise
+        except (InputError, OutputError) as error:
+            self._failures[name] = str(error).rstrip(".")
+        except Exception as error:  # drawing may raise anything, and the result is worth more
+            self._failures[name] = f"{name} cannot be made ({type(error).__name__}: {error})"
+
+    def end(self) -> None:
+        """Say what is missing, once the summary is written.
+
+        Raises:
+            NotShown: something is.
+        """
+        if self._failures:
+            folder, first = self._directory.path, next(iter(self._failures.values()))
+            mend = f"; pdip report {folder} writes the page" if REPORT in self._failures else ""
+            raise NotShown(f"{first}; the result in {folder} is complete without it{mend}.")
+
+
 def write_result(
     directory: RunDirectory,
     result: Result,
@@ -115,22 +154,29 @@ def write_result(
     source: Mapping[str, str | None],
     terminal: Observer,
 ) -> None:
-    """Write all files of a finished run, ``summary.json`` last."""
+    """Write all files of a finished run, ``summary.json`` last.
+
+    Raises:
+        OutputError: a file that holds a part of the result cannot be written.
+        NotShown: the result is complete, but a figure or the page is missing.
+    """
     terminal.started("files")
+    showing = _Showing(directory)
     directory.write_array("reconstruction.npy", result.image)
     directory.write_array("std.npy", result.std)
     directory.write_array("posterior_mean.npy", result.mean)
     directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
-    directory.write_figure(
-        OVERVIEW, lambda: draw_overview(result.image, result.std, truth, scan.grid)
-    )
+    figures = {OVERVIEW: lambda: draw_overview(result.image, result.std, truth, scan.grid)}
     if scan.rotation_axis is not None:
-        directory.write_figure(ROTATION_AXIS, lambda: draw_rotation_axis(scan.rotation_axis))
+        figures[ROTATION_AXIS] = lambda: draw_rotation_axis(scan.rotation_axis)
+    for name, draw in figures.items():
+        showing.show(name, directory.write_figure, name, draw)
     keep_report_data(directory, result, scan, truth)
     numbers = summary(result, truth, source) | {"warnings": list(terminal.warnings)}
     found = strict(with_earlier_check(directory, numbers))  # the page is that of the file
-    write_report(directory, found)
+    showing.show(REPORT, write_report, directory, found)
     directory.write_json(SUMMARY, found)
+    showing.end()
     if truth is not None:
         terminal.finished("scores", score_sentence(numbers))
     terminal.finished(
@@ -158,34 +204,44 @@ def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Obse
     """Add what a check found to the files of a finished run, ``summary.json`` last.
 
     What an earlier check left and this one does not find is removed.
+
+    Raises:
+        OutputError, NotShown: as for :func:`write_result`.
     """
+    showing = _Showing(directory)
     for name, values in ((RECALIBRATED, check.std), (BOUNDS, check.bounds)):
         if values is None:
             directory.discard(name)
         else:
             directory.write_array(name, values)
-    directory.write_figure(CALIBRATION, lambda: draw_check(check))
+    showing.show(CALIBRATION, directory.write_figure, CALIBRATION, lambda: draw_check(check))
     numbers = directory.read_json(SUMMARY)
     numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}
     numbers = strict(
         numbers | {"calibration": check_summary(check), "warnings": list(terminal.warnings)}
     )
-    write_report(directory, numbers)
+    showing.show(REPORT, write_report, directory, numbers)
     directory.write_json(SUMMARY, numbers)
     terminal.finished("calibration", check.verdict)
+    showing.end()
 
 
 @by_first
 def write_volumes(
     run: StackRun, outcomes: Sequence[SliceOutcome], source: Mapping, terminal: Observer
 ) -> None:
-    """Write the files of a stack beside the folders of its slices, ``summary.json`` last."""
+    """Write the files of a stack beside the folders of its slices, ``summary.json`` last.
+
+    Raises:
+        OutputError, NotShown: as for :func:`write_result`.
+    """
     terminal.started("files")
-    directory = run.directory
+    directory, showing = run.directory, _Showing(run.directory)
     run.write_volumes(outcomes, ARRAYS)
     volumes = [np.load(directory.path / name, mmap_mode="r") for name in ARRAYS[:2]]
     numbers = [outcome.number for outcome in outcomes]
-    directory.write_figure(OVERVIEW, lambda: draw_volume(*volumes, numbers, run.stack.grid))
+    draw = functools.partial(draw_volume, *volumes, numbers, run.stack.grid)
+    showing.show(OVERVIEW, directory.write_figure, OVERVIEW, draw)
     slices = {
         outcome.number: str(outcome.failure)
         if outcome.failure is not None
@@ -193,10 +249,11 @@ def write_volumes(
         for outcome in outcomes
     }
     means = strict(volume_summary(slices, run.stack.assumptions, source))
-    write_volume_report(directory, means)
+    showing.show(REPORT, write_volume_report, directory, means)
     directory.write_json(SUMMARY, means)
     for sentence in means["assumptions"][len(run.stack.assumptions) :]:
         terminal.assumed(sentence)
+    showing.end()
     if means["psnr"] is not None:
         terminal.finished("scores", f"means over slices: {score_sentence(means)}")
     terminal.finished(

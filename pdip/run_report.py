@@ -138,7 +138,11 @@ def rebuilt(directory: RunDirectory) -> int:
             f"{directory.path} holds no finished run ({SUMMARY} is not there); finish it with pdip "
             "resume, or name another folder."
         )
-    numbers = directory.read_json(SUMMARY)
+    with directory.understood():
+        return _rebuilt(directory, directory.read_json(SUMMARY))
+
+
+def _rebuilt(directory: RunDirectory, numbers: Mapping[str, Any]) -> int:
     if "slices" not in numbers:
         write_report(directory, numbers)
         return 1

@@ -485,3 +485,12 @@ def test_tooth_gives_the_counts_and_angles_of_the_scan_made_of_it(row):
             same = np.array_equal(fields[key], known[key])
             assert same == (row == 0)
         np.testing.assert_allclose(np.deg2rad(fields["angles_deg"]), known["angles"], atol=1e-9)
+
+
+def test_a_page_that_declares_strips_without_end_is_refused(tmp_path):
+    path = tmp_path / "views.tif"
+    tifffile.imwrite(path, COUNTS, photometric="minisblack", compression="zlib", rowsperstrip=3)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for page in file.pages:
+            page.tags["ImageLength"].overwrite(2**20)
+    assert "strips or tiles but lists 1" in refusal(read_stack, path)

@@ -90,7 +90,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(files, tmp_path, th
     assert ended(started(files, whole, *arguments, threads=threads)) == 0
     moments = [("fit.sigmoid.0.0.safetensors", 3), ("first.round_0", 2)]
     if threads == 1:
-        moments += [("the posterior", 1), ("std.npy", 1)]
+        moments += [("the posterior", 1), ("std.npy", 1), ("report.html", 1)]
     for name, count in moments:
         process = started(
             files, out, "--resume", *arguments, name=name, count=count, threads=threads

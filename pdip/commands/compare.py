@@ -62,11 +62,18 @@ class FinishedRun:
                 f"{directory.path} holds no finished run ({SUMMARY} is not there); name the folder "
                 "of one."
             )
+        with directory.understood():
+            return cls._read(str(path), directory)
+
+    @classmethod
+    def _read(cls, name: str, directory: RunDirectory) -> "FinishedRun":
         image, std = (directory.read_array(name) for name in ARRAYS[:2])
         kept = directory.read_yaml(SETTINGS)
         settings = {f"{s}.{key}": value for s, keys in kept.items() for key, value in keys.items()}
         summary = directory.read_json(SUMMARY)
-        return cls(str(path), image, std, directory.grid(), summary, settings)
+        if not isinstance(summary, dict) or not isinstance(summary.get("stages"), dict):
+            raise TypeError(f"{SUMMARY} names no stages")
+        return cls(name, image, std, directory.grid(), summary, settings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

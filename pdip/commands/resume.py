@@ -40,6 +40,11 @@ def resuming_arguments(directory: RunDirectory) -> list[str]:
     """
     if not directory.holds(INPUT):
         raise InputError(f"{directory.path} holds no run ({INPUT} is not there); name its folder.")
+    with directory.understood():
+        return _arguments(directory)
+
+
+def _arguments(directory: RunDirectory) -> list[str]:
     kept = directory.read_json(INPUT).get(COMMAND)
     if kept is None or kept["name"] != "reconstruct":
         raise InputError(

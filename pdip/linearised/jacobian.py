@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
-from pdip.errors import ComputationError
+from pdip.errors import ComputationError, out_of_memory
 from pdip.ranks import mapped
 from pdip.typing import Image, Params
 
@@ -156,7 +156,7 @@ def halving(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         try:
             return function(chunk)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         if len(chunk) == 1:
             raise ComputationError(
@@ -168,8 +168,3 @@ def halving(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return torch.cat([careful(half) for half in chunk.chunk(2)])
 
     return careful
-
-
-def _out_of_memory(error: Exception) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -5,7 +5,10 @@ from pdip.ray.transform import (
     AdjointRayTransform,
     RayTransform,
     adjoint_mismatch,
+    check_pair,
     ray_transform,
 )
 
-__all__ = ["AdjointRayTransform", "RayTransform", "adjoint_mismatch", "fbp", "ray_transform"]
+__all__ = [
+    "AdjointRayTransform", "RayTransform", "adjoint_mismatch", "check_pair", "fbp", "ray_transform",
+]  # fmt: skip

@@ -90,7 +90,7 @@ def _npz(path: Path) -> Iterator[Entry]:
     except InputError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise InputError(f"{path} is not a readable .npz archive ({error}).") from None
+        raise InputError(f"{path} is not a readable .npz archive ({str(error)[:200]}).") from None
 
 
 def _hdf5(path: Path) -> Iterator[Entry]:

@@ -207,6 +207,8 @@ def _frames(name: str, values, detectors: int) -> np.ndarray:
     """Flats or darks as (frames, detectors) float64."""
     if isinstance(values, str):
         raise InputError(f"{name} must be a number or an array, got the text {shown(values)}.")
+    if np.asarray(values).dtype.kind not in "biuf":
+        raise InputError(f"{name} holds {np.asarray(values).dtype}; expected real numbers.")
     fits = getattr(values, "ndim", 0) <= 2
     frames = np.atleast_2d(np.asarray(values if fits else np.nan, dtype=np.float64))
     if not fits or frames.shape[1] not in (1, detectors) or not len(frames):

@@ -216,6 +216,8 @@ def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -
         return tuple(first + step * view for view in range(num_views))
     angles = number_tuple(given[0], fields[given[0]])
     span = max(angles) - min(angles)
+    if len(angles) >= 3 and span == 0:
+        raise InputError(f"all {len(angles)} views have the angle {angles[0]:g}; check {given[0]}.")
     if given == ["angles_deg"]:
         if len(angles) >= 3 and span <= 1.001 * 2 * math.pi:
             raise InputError(

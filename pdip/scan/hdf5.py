@@ -2,7 +2,7 @@
 
 An HDF5 file can point elsewhere: external links, values stored in other files, data sets put
 together from other files. Each is refused before anything is read, as is a data set that declares
-far more than the file holds.
+far more than the file holds. What the HDF5 library cannot bear is found in another process first.
 """
 
 import math
@@ -16,6 +16,7 @@ import hdf5plugin as hdf5plugin  # its compressions are known to h5py from here 
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.scan.hdf5_trial import first_read, not_readable
 from pdip.scan.npy import check_bytes
 from pdip.scan.npz import MAX_EXPANSION
 from pdip.scan.rows import PER_ROW, DetectorRows
@@ -106,8 +107,9 @@ def attribute(holder, name: str, path: Path):
 
     Raises:
         InputError: it holds something else, which HDF5 is not asked to convert: of a damaged type
-            that ends the process.
+            that ends the process; or it could not be read before.
     """
+    first_read(path).check(address(holder), f"the attribute {name!r} in {path.name}", name)
     kept = holder.attrs.get_id(name)
     if kept.dtype.kind not in "iufSU" and h5py.check_string_dtype(kept.dtype) is None:
         raise InputError(
@@ -134,15 +136,20 @@ def text_attribute(item, name: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """The file for reading; whatever is wrong with it is an InputError."""
+    """The file for reading, in which another process has met what would hang or crash this one.
+
+    Raises:
+        InputError: whatever is wrong with the file.
+        ComputationError: that process cannot be started.
+    """
+    first_read(path)
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
     except InputError:
         raise
     except HDF5_ERRORS as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{path.name} is not a readable HDF5 file ({said}).") from None
+        raise InputError(not_readable(path, str(error))) from None
 
 
 def at(file: h5py.File, name: str, followed: int = 0):
@@ -173,6 +180,11 @@ def at(file: h5py.File, name: str, followed: int = 0):
     return place
 
 
+def address(item: h5py.Group | h5py.Dataset) -> int:
+    """Where in its file an object lies, whatever it is called."""
+    return h5py.h5o.get_info(item.id).addr
+
+
 def _kind_of_link(group: h5py.Group, key: str) -> int:
     """The type of a link, found without going where it leads."""
     return group.id.links.get_info(key.encode()).type
@@ -187,10 +199,10 @@ def objects(file: h5py.File) -> list[h5py.Group | h5py.Dataset]:
             if _kind_of_link(group, key) != h5py.h5l.TYPE_HARD:
                 continue
             item = group[key]
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
+            place = address(item)
+            if place in seen:
                 continue
-            seen.add(address)
+            seen.add(place)
             found.append(item)
             if isinstance(item, h5py.Group):
                 open_groups.append(item)
@@ -232,6 +244,7 @@ def checked(item, path: Path) -> h5py.Dataset:
     """The item, where it is a data set whose values lie in this file and are as many as it says."""
     if not isinstance(item, h5py.Dataset):
         raise InputError(f"{path.name} has a group where a data set was expected; name another.")
+    first_read(path).check(address(item), f"{item.name} in {path.name}")
     name, kept = item.name, item.id.get_create_plist()
     if item.is_virtual or kept.get_external_count():
         raise InputError(

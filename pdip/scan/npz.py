@@ -67,7 +67,8 @@ def read_npz(path: Path, known: Collection[str] = NPZ_KEYS) -> dict:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     except ARCHIVE_ERRORS as error:
         raise InputError(
-            f"{path} is not a readable .npz archive ({error}); save it again with numpy.savez."
+            f"{path} is not a readable .npz archive ({str(error)[:200]}); save it again with "
+            "numpy.savez."
         ) from None
 
 

@@ -190,9 +190,11 @@ def _turned(beam, factor: float):
 
 def _has_exchanged_axes(scan: Scan) -> bool:
     """Whether views differ in their sums as only detector elements should."""
+    if min(scan.geometry.shape) <= 2:
+        return False
     sinogram = scan.sinogram.double()
     views, elements = (
         float(sums.std() / sums.mean().clamp(min=1e-30))
         for sums in (sinogram.sum(1), sinogram.sum(0))
     )
-    return min(scan.geometry.shape) > 2 and views > UNEVEN * elements
+    return views > UNEVEN * elements

@@ -7,6 +7,7 @@ In a folder, files whose names begin with ``flat`` or ``dark``, and those in fol
 """
 
 import logging
+import math
 import re
 import struct
 import zlib
@@ -20,6 +21,7 @@ import tifffile
 
 from pdip.errors import InputError
 from pdip.scan.bounded import BoundedFile
+from pdip.scan.checks import shown
 from pdip.scan.npy import check_bytes
 from pdip.scan.rows import DetectorRows
 
@@ -193,13 +195,19 @@ def _greyscale(page: tifffile.TiffPage, path: Path) -> tuple[tuple[int, int], np
         )
     if page.compression != PLAIN and page.compression not in DEFLATE:
         raise InputError(
-            f"{path.name} is compressed as {getattr(page.compression, 'name', page.compression)}; "
-            "save it without compression."
+            f"{path.name} is compressed as "
+            f"{getattr(page.compression, 'name', shown(page.compression))}; save it without "
+            "compression."
         )
     dtype = np.dtype(dtype)
     declared, size = shape[0] * shape[1] * dtype.itemsize, path.stat().st_size
     check_bytes(declared, f"a page of {path.name}")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not page.is_contiguous and len(parts) != math.prod(page.chunked):
+        raise InputError(  # tifffile would go through all that are declared
+            f"a page of {path.name} declares {math.prod(page.chunked)} strips or tiles but lists "
+            f"{len(parts)}; it is damaged, save it again."
+        )
     stored = sum(max(min(offset + count, size) - offset, 0) for offset, count in parts)
     needed = declared if page.compression == PLAIN else sum(count for _, count in parts)
     if stored < needed:
