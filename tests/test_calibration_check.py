@@ -105,6 +105,7 @@ def test_a_check_that_cannot_be_is_refused_before_anything_is_computed(
     assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
     names = {path.name for path in checked.iterdir()}
     assert names - {"std_recalibrated.npy"} == WRITTEN | ADDED
@@ -120,6 +121,7 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
     assert {"detectors", "views"} <= found["whiteness"].keys()
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_check_found_and_has_its_bounds_and_figure(checked, tmp_path):
     page = (checked / "report.html").read_text()
     found = strict_json(checked / "summary.json")["calibration"]
@@ -132,6 +134,7 @@ def test_the_page_says_what_the_check_found_and_has_its_bounds_and_figure(checke
     assert (tmp_path / "moved" / "report.html").read_text() == page
 
 
+@pytest.mark.slow
 def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one(checked):
     found = strict_json(checked / "summary.json")["calibration"]["recalibration"]
     lower, upper = np.load(checked / "bounds_95.npy")
@@ -240,6 +243,7 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"summary.json", "calibration.png"}
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_leaves_the_result(files, tmp_path, monkeypatch, capsys):
     def failing(*arguments, **keywords):
         raise ComputationError("no honest result")

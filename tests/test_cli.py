@@ -110,6 +110,7 @@ def test_the_page_has_the_residual_and_the_truth_of_the_scan(finished, files):
     assert record["fits"][0]["step"]
 
 
+@pytest.mark.slow
 def test_warnings_of_a_run_are_kept_for_its_page(files, tmp_path, monkeypatch):
     def warn(scan, settings, *, observer, checkpoints):
         observer.warned("a checkpoint was damaged")

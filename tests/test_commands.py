@@ -48,6 +48,7 @@ def finished_folder(path, shift: float = 0.0, grid=GRID, **dip):
 # compare
 
 
+@pytest.mark.slow
 def test_a_comparison_prints_numbers_and_settings_that_differ_and_draws(tmp_path, capsys):
     first, second = (
         finished_folder(tmp_path / name, shift, max_steps=steps)

@@ -100,6 +100,7 @@ def test_the_order_in_which_views_are_measured_does_not_matter(known):
     assert relative(one.information_gain(), other.information_gain()) < EXACT
 
 
+@pytest.mark.slow
 def test_gain_of_samples_approaches_that_of_their_covariance(known):
     posterior = Posterior(*build(MODELS["through"])[:2])
     ray = ray_transform(BEAM, posterior.model.ray.grid, engine="matrix", dtype=torch.float64)

@@ -477,6 +477,7 @@ def test_tv_reconstruction_satisfies_its_optimality_conditions(tv_weight):
     assert found.cost**0.5 < 1e-5 * scale
 
 
+@pytest.mark.slow
 def test_warm_start_makes_the_network_the_image_it_starts_from():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)

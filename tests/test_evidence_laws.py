@@ -379,6 +379,7 @@ def test_scale_of_a_normalised_block_is_undone_by_its_variance():
     assert relative(Posterior(three, scan).covariance(), truth.covariance()) > 1e-3
 
 
+@pytest.mark.slow
 def test_scale_of_a_normalised_block_does_not_move_the_optimised_posterior():
     """Antorán et al. 2022b, proposition 3, with the hyperparameters optimised anew."""
     results, (_, scan) = [], normalised_model(1.0)

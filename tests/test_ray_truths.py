@@ -171,6 +171,7 @@ REAL_SCANS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"real scans not found at {DATA}")
 @pytest.mark.parametrize(("name", "units"), REAL_SCANS.items())
 def test_fbp_of_a_real_full_scan_is_its_reference(name, units):

@@ -77,6 +77,7 @@ def test_masked_rays_do_not_move_the_axis():
     assert abs(found.cor - scan.geometry.cor) < 0.3
 
 
+@pytest.mark.slow
 def test_auto_puts_the_estimate_into_the_geometry_and_says_so(tmp_path):
     scan = simulated(parallel(24, 3.3))
     path = as_npz(tmp_path / "scan.npz", scan)

@@ -201,6 +201,7 @@ def test_no_fit_sees_the_withheld_rays_and_equal_fits_are_made_once(scan, monkey
     assert found.scores[0].log_evidence != found.scores[1].log_evidence
 
 
+@pytest.mark.slow
 def test_candidates_that_withhold_rays_themselves_withhold_others(scan):
     assert not torch.equal(
         pipeline.withheld_rays(scan, 0), pipeline.withheld_rays(scan, SEED_OFFSET)
@@ -215,6 +216,7 @@ def test_candidates_that_withhold_rays_themselves_withhold_others(scan):
     assert all(score.failure is None for score in found.scores)
 
 
+@pytest.mark.slow
 def test_stopping_points_along_one_fit_are_those_of_fits_of_their_own(scan):
     points = {f"{steps} steps": with_(dip={"max_steps": steps}) for steps in (10, 40)}
     along, apart = pdip.select(scan, points, kept=Along()), pdip.select(scan, points)
@@ -255,6 +257,7 @@ def test_candidates_that_cannot_be_compared_are_refused(scan, candidates, words)
         pdip.select(scan, candidates)
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_not_computed_again(scan, tmp_path, monkeypatch):
     directory = RunDirectory(tmp_path)
     candidates = {"one": with_(), "two": with_(network={"channels": 6})}
@@ -300,6 +303,7 @@ def command(files, out, *arguments) -> int:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_writes_the_winner(files, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
