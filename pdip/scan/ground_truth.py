@@ -62,11 +62,13 @@ class _Truth:
         values: (rows, columns) or (slices, rows, columns).
         pixel_mm: side of their pixels, or None.
         path: for messages.
+        exact: whether the file calls it true, and not a reference.
     """
 
     values: Slices | np.ndarray | str
     pixel_mm: float | None
     path: Path
+    exact: bool = True
 
     @classmethod
     def of(cls, path: str | Path, dataset: str | None) -> "_Truth | None":
@@ -77,13 +79,18 @@ class _Truth:
             return cls(fields["sinogram"], None, path)
         for key, pixel_key in (("ground_truth", "pixel_mm"), ("reference", "ref_pixel_mm")):
             if fields.get(key) is not None:
-                return cls(fields[key], fields.get(pixel_key), path)
+                return cls(fields[key], fields.get(pixel_key), path, key == "ground_truth")
         return None
 
     def placed(
         self, shape: tuple[int, int], grid: ImageGrid, assumed: Callable[[str], None] | None
     ) -> "_Truth":
         """The same with a pixel size: its own, or the one with which it covers the grid."""
+        if assumed is not None and not self.exact:
+            assumed(
+                f"The scores compare with the reference in {self.path.name}, which may have errors "
+                "of its own."
+            )
         if self.pixel_mm is not None:
             pixel_mm = positive_mm("pixel size of the ground truth", self.pixel_mm)
             return replace(self, pixel_mm=pixel_mm)
