@@ -44,7 +44,7 @@ def export(directory: RunDirectory, kind: str, out: Path, overwrite: bool) -> li
         )
     maps = {}
     for name in (*ARRAYS, RECALIBRATED, BOUNDS):
-        if (directory.path / name).exists():
+        if name in ARRAYS or (directory.path / name).exists():
             path = regular_file(directory.path / name)
             maps[name.removesuffix(".npy")] = read_npy(path)["sinogram"]
     with directory.understood():

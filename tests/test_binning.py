@@ -5,7 +5,7 @@ import pytest
 
 from pdip.errors import InputError
 from pdip.scan import read_scan, read_stack
-from pdip.scan.binning import binned_fields
+from pdip.scan.binning import joined_weights
 
 RANDOM = np.random.default_rng(0)
 VIEWS, DETECTORS, BINNING = 5, 12, 3
@@ -53,14 +53,54 @@ def test_counts_joined_are_those_that_a_wide_element_would_count(tmp_path):
     assert found.noise_std == expected.noise_std == 1.0
 
 
+@pytest.mark.parametrize("kind", ["counts", "transmission"])
+def test_joined_rays_have_the_noise_that_is_said(tmp_path, kind):
+    y, photons = 1.2, 400
+    counts = RANDOM.poisson(photons * np.exp(-y), (40, 300)).astype(float)
+    counts[0, 0] += 1e-3  # no whole numbers, as transmissions are none
+    whole = {"data_kind": kind, "gain": 1.0 if kind == "counts" else 1 / photons}
+    values = counts if kind == "counts" else counts / photons
+    name, flat = ("counts", photons) if kind == "counts" else ("sinogram", 1.0)
+    path = tmp_path / "scan.npz"
+    np.savez(path, angles_deg=4.5 * np.arange(40), **{name: values, "flat": flat}, **whole)
+    for binning in (1, 4):
+        scan = read_scan(path, binning=binning)
+        z = ((scan.sinogram - y) * scan.weights.sqrt()).double().numpy()
+        assert abs(z.mean()) * z.size**0.5 < 4
+        assert abs((z**2).mean() - 1) < 4 * (2 / z.size) ** 0.5
+        assert scan.weights.mean() == pytest.approx(binning * photons * np.exp(-y), rel=0.05)
+
+
+def test_elements_that_do_not_work_are_left_out_of_the_joined_ones(tmp_path):
+    counts = RANDOM.poisson(500, (20, DETECTORS)).astype(float)
+    counts[:, 4], counts[:, 9:] = 65535.0, 0.0  # one stuck; three dead, a whole joined element
+    path = tmp_path / "scan.npz"
+    own = {"flat": np.full((3, DETECTORS), 1000.0), "data_kind": "counts", "gain": 1.0}
+    np.savez(path, counts=counts, **own)
+    scan = read_scan(path, binning=BINNING)
+    expected = -np.log((counts[:, [3, 5]].sum(1) + 0.5) / 2000)
+    np.testing.assert_allclose(scan.sinogram[:, 1].numpy(), expected, rtol=1e-6)
+    assert bool((scan.weights[:, 3] == 0).all()) and bool((scan.weights[:, :3] > 0).all())
+    assert any("4 detector element(s) have the same reading" in said for said in scan.assumptions)
+
+
 def test_the_weight_of_a_joined_ray_is_that_of_the_mean_of_its_parts():
     weights = np.array([[1.0, 2.0, 4.0, 1.0, 0.0, 1.0]])
-    fields = {"sinogram": np.ones((1, 6)), "weights": weights}
-    out, _ = binned_fields(fields, 3)
+    found = joined_weights(weights, 3)
     draws = RANDOM.standard_normal((200_000, 3)) / np.sqrt(weights[0, :3])
-    variance = draws.mean(1).var()
-    assert out["weights"][0, 0] * variance == pytest.approx(1, abs=4 * (2 / 200_000) ** 0.5)
-    assert out["weights"][0, 1] == 0
+    assert found[0, 0] * draws.mean(1).var() == pytest.approx(1, abs=4 * (2 / 200_000) ** 0.5)
+    assert found[0, 1] == 0
+
+
+def test_weights_of_the_file_are_joined_and_the_axis_given_counts_joined_elements(tmp_path):
+    weights = 1 + RANDOM.random((VIEWS, DETECTORS))
+    lines = RANDOM.random((VIEWS, DETECTORS))
+    path = saved(tmp_path / "scan.npz", sinogram=lines, weights=weights, cor=4.3)
+    scan = read_scan(path, binning=BINNING, cor=1.25)
+    np.testing.assert_allclose(scan.weights.numpy(), joined_weights(weights, BINNING), rtol=1e-6)
+    assert scan.geometry.cor == pytest.approx(1.25)
+    with pytest.raises(InputError, match="the 4 joined elements, .* it would be 2.66667"):
+        read_scan(path, binning=BINNING, cor=9.0)
 
 
 def test_slices_of_a_stack_are_joined_when_they_are_read(tmp_path):

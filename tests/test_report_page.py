@@ -484,3 +484,17 @@ def test_the_page_fits_its_window(opened, width):
     tab.set_viewport_size({"width": width, "height": 800})
     tab.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1200, 940, 700, 360])
+def test_nothing_moves_under_the_pointer_when_the_text_grows(opened, width):
+    tab = opened(run_page(contents()))
+    tab.set_viewport_size({"width": width, "height": 800})
+    place = "document.querySelector('#images canvas.picture').getBoundingClientRect().top"
+    wrapping = "document.querySelector('#images .readout').textContent = 'x '.repeat(%d)"
+    tops = []
+    for words in (1, 60, 200):
+        tab.evaluate(wrapping % words)
+        tops.append(tab.evaluate(f"{place} + window.scrollY"))
+    assert tops[0] == tops[1] == tops[2]

@@ -12,7 +12,7 @@ from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry
 from pdip.scan.preprocessing import PREPROCESSING_KEYS
-from pdip.scan.readers import fields_with_geometry, scan_path
+from pdip.scan.readers import as_read, fields_with_geometry, scan_path
 from pdip.scan.rows import DetectorRows, at_row, measured_array
 
 KINDS = {
@@ -44,8 +44,10 @@ def information(
     if title == "DICOM":
         yield from _image(path)
         return
-    given = {key: reading[key] for key in (*PREPROCESSING_KEYS, "cor") if key in reading}
+    given = {key: reading[key] for key in PREPROCESSING_KEYS if key in reading}
     fields, said = fields_with_geometry(path, geometry, reading["dataset"], given)
+    fields, joined = as_read(fields, reading["binning"], reading["cor"])
+    said += joined
     array, reading = measured_array(fields), {k: v for k, v in reading.items() if k != "slices"}
     if array is None:
         raise InputError(f"{path.name} has no key 'sinogram' or 'counts'; add it.")
@@ -59,7 +61,8 @@ def information(
     placed = dict(one)
     if isinstance(one.get("cor"), str):
         del placed["cor"]  # it is looked for when the scan is read
-    beam = build_geometry(placed, measured_array(one).shape, said)
+    views, detectors = measured_array(one).shape
+    beam = build_geometry(placed, (views, detectors // reading["binning"]), said)
     yield from _table("read as", [*_measured(fields, one, row), *_geometry(beam)])
     failure = None
     try:
@@ -85,7 +88,7 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
     """What was measured, in lines of a table; values are those of the row that is shown."""
     array = measured_array(fields)
     *stack, views, detectors = array.shape
-    kind = KINDS.get(fields.get("data_kind", "line_integrals"), "unknown")
+    kind = KINDS.get(_kind(fields), "unknown")
     lines = [("measured", f"{kind}, {views} views x {detectors} detector elements")]
     if stack:
         name = "rows" if isinstance(array, DetectorRows) else "slices"
@@ -100,6 +103,12 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
         spoiled = f", {bad} of {values.size} NaN or infinite" if bad else ""
         lines.append(("values", f"{finite.min():.4g} to {finite.max():.4g}{spoiled}"))
     return lines
+
+
+def _kind(fields: dict) -> str:
+    """What the values are, as the readers take them."""
+    alone = "counts" in fields and "sinogram" not in fields
+    return fields.get("data_kind", "counts" if alone else "line_integrals")
 
 
 def _geometry(beam: Geometry) -> list[tuple[str, str]]:
@@ -136,7 +145,7 @@ def _missing(fields: dict) -> list[str]:
             "geometry": "geometry" in fields,
             "det_pixel_mm": "det_pixel_mm" in fields,
             "cor": "cor" in fields or "detector_shift_mm" in fields,
-            "flat": fields.get("data_kind") != "counts" or "flat" in fields,
+            "flat": "flat" in fields or "blank" in fields or _kind(fields) != "counts",
         }.items()
         if not given
     ]

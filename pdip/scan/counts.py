@@ -8,11 +8,12 @@ and the weight of a ray is 1 / var(y), so that a noise level of 1 means that the
 right. Where the gain is not known only the ratios of variances are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.scan.binning import grouped
 from pdip.scan.checks import shown
 from pdip.scan.photons import (
     HALF_PHOTON,
@@ -60,7 +61,7 @@ class Counts:
     Attributes:
         arrived, blank: N and B, (views, detectors).
         alive: which rays have a reading of an element that works.
-        readout: variance of one reading without a photon.
+        readout: variance of a reading without a photon.
         flat_variance, dark_variance: of the means of the flat and dark frames.
         gain: counts per photon, or None.
         said: how all that was found.
@@ -69,9 +70,9 @@ class Counts:
     arrived: np.ndarray
     blank: np.ndarray
     alive: np.ndarray
-    readout: float
+    readout: np.ndarray
     flat_variance: np.ndarray
-    dark_variance: float
+    dark_variance: np.ndarray
     gain: Gain | None
     said: list[str]
 
@@ -106,12 +107,26 @@ class Counts:
             arrived=np.where(alive, (values - level) / unit, 0.0),
             blank=np.where(alive, blank / unit, 0.0),
             alive=alive,
-            readout=readout / unit**2,
+            readout=np.full(values.shape, readout / unit**2),
             flat_variance=np.broadcast_to(noise, values.shape),
-            dark_variance=readout / unit**2 / len(dark),
+            dark_variance=np.full(values.shape, readout / unit**2 / len(dark)),
             gain=gain,
             said=said,
         )
+
+    def joined(self, binning: int) -> "Counts":
+        """Those of wider elements: what the working parts of each see, added."""
+        if binning == 1:
+            return self
+
+        def added(values: np.ndarray) -> np.ndarray:
+            return grouped(np.where(self.alive, values, 0.0), binning).sum(-1)
+
+        sums = {
+            name: added(getattr(self, name))
+            for name in ("arrived", "blank", "readout", "flat_variance", "dark_variance")
+        }
+        return replace(self, alive=grouped(self.alive, binning).any(-1), **sums)
 
     def measured(self) -> Measured:
         """Logarithm, noise variance and mask."""
@@ -123,17 +138,17 @@ class Counts:
         with np.errstate(invalid="ignore"):
             chance = known & (self.arrived > -HALF_PHOTON) & (photons <= PLAUSIBLE_ZERO)
             dark = usable & (self.arrived <= 0) & ~chance
-            fewest = max(MIN_PHOTONS, LEAST_SIGNAL * self.readout**0.5)
+            fewest = np.maximum(MIN_PHOTONS, LEAST_SIGNAL * self.readout**0.5)
             few = usable & ~dark & known & (photons < fewest)
         usable &= ~dark & ~few
-        self._tell(usable, dark, few, fewest)
+        self._tell(usable, dark, few, float(fewest.max()))
         n, b = photons[usable], self.blank[usable]
         variance = np.zeros(usable.shape)
         variance[usable] = (
             (log_variance(n) if known else 1 / n)
-            + self.readout / n**2
+            + self.readout[usable] / n**2
             + self.flat_variance[usable] / b**2
-            + self.dark_variance * (1 / n - 1 / b) ** 2
+            + self.dark_variance[usable] * (1 / n - 1 / b) ** 2
         )
         y = np.full(usable.shape, np.nan)
         y[usable] = -np.log((self.arrived[usable] + added) / b)

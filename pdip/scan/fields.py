@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pdip.errors import InputError
+from pdip.scan.binning import joined_weights
 from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
@@ -56,7 +57,7 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
     grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
-    weights = with_mask(found.weights, fields.get("weights"))
+    weights = with_mask(found.weights, fields.get("weights"), preprocessing.binning)
     return Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
 
 
@@ -93,8 +94,10 @@ def measured(
     return line_integrals(found.sinogram, said), found
 
 
-def with_mask(weights, given):
-    """Weights of photon statistics, 0 also where the file's own are; or the file's own."""
+def with_mask(weights, given, binning: int = 1):
+    """Weights of photon statistics, 0 also where the file's own are; or the file's own, joined."""
+    if binning > 1 and getattr(given, "ndim", 0) and given.shape[-1] % binning == 0:
+        given = joined_weights(given, binning)
     if weights is None or given is None:
         return given if weights is None else weights
     if np.shape(given) != weights.shape:

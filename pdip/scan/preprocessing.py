@@ -11,6 +11,7 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.artefacts import harden, remove_rings
+from pdip.scan.binning import joined_lines
 from pdip.scan.checks import finite_real, number_tuple, positive_int, shown
 from pdip.scan.counts import Counts, Measured
 
@@ -31,10 +32,13 @@ class Preprocessing:
         dark: counts without beam, likewise; 0 where there is none.
         blank: expected open-beam counts of every ray, (views, detectors), in place of ``flat``.
         gain: counts per photon; None to estimate it from repeated flats.
-        air_columns: elements at either end of the detector that see air in every view; the mean
-            transmission of each view there is set to 1.
-        rings: width in detector elements of the filter that removes rings; None to leave them.
+        air_columns: elements, as joined, at either end of the detector that see air in every view;
+            the mean transmission of each view there is set to 1.
+        rings: width in detector elements, as joined, of the filter that removes rings; None to
+            leave them.
         beam_hardening: q and n of algotom's correction; None for none.
+        binning: neighbouring elements that become one: the photons that arrive on those that work
+            are added, line integrals averaged as transmissions.
 
     Raises:
         InputError: an unknown word, a number out of range, or keys that contradict each other.
@@ -48,6 +52,7 @@ class Preprocessing:
     air_columns: int | None = None
     rings: int | None = None
     beam_hardening: tuple[float, ...] | None = None
+    binning: int = 1
 
     def __post_init__(self) -> None:
         if self.data_kind not in DATA_KINDS:
@@ -72,7 +77,8 @@ class Preprocessing:
     @classmethod
     def of(cls, fields: Mapping) -> "Preprocessing":
         """The one that the keys of a file ask for; counts without line integrals ask for counts."""
-        given = {key: fields[key] for key in PREPROCESSING_KEYS if fields.get(key) is not None}
+        read = (*PREPROCESSING_KEYS, "binning")
+        given = {key: fields[key] for key in read if fields.get(key) is not None}
         if "counts" in fields and "sinogram" not in fields:
             given.setdefault("data_kind", "counts")
         if given.get("data_kind", "line_integrals") != "counts":
@@ -108,9 +114,12 @@ class Preprocessing:
             InputError: flats or darks of another shape, or hardly a ray that can be used.
         """
         if self.data_kind == "line_integrals":
-            found = Measured(np.asarray(values, dtype=np.float64))
+            found = Measured(joined_lines(values, self.binning))
         else:
-            found = Counts.of(self, np.asarray(values)).measured()
+            found = Counts.of(self, np.asarray(values)).joined(self.binning).measured()
+        if self.binning > 1:
+            sentence = f"{self.binning} detector elements each are read as one."
+            found = replace(found, said=(sentence, *found.said))
         if self.air_columns is not None:
             found = _at_air(found, self.air_columns)
         if self.beam_hardening is not None:

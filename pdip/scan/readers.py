@@ -9,7 +9,7 @@ from types import MappingProxyType
 from pdip.errors import InputError
 from pdip.scan.axis_search import estimate_rotation_axis
 from pdip.scan.binning import binned_fields
-from pdip.scan.checks import shown
+from pdip.scan.checks import finite_real, shown
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
 from pdip.scan.npz import read_npz
@@ -61,7 +61,8 @@ def read_scan(
             transmission is set to 1.
         rings: width in detector elements of algotom's sorting filter against rings.
         beam_hardening: q and n of algotom's beam-hardening correction.
-        cor: detector index hit by the ray through the axis, or ``auto`` to estimate it.
+        cor: detector index hit by the ray through the axis, of elements as they are read, after
+            joining; or ``auto`` to estimate it.
 
     Returns:
         the scan in float32; ``assumptions`` lists what was not in the file.
@@ -69,14 +70,14 @@ def read_scan(
     Raises:
         InputError: anything in the files that cannot be used, in one sentence.
     """
-    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain, "cor": cor}
+    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain}
     given |= {"air_columns": air_columns, "rings": rings, "beam_hardening": beam_hardening}
     fields, assumptions = fields_with_geometry(path, geometry, dataset, given)
     if row is None:
         check_rows_named(fields, None, Path(path).name)
     else:
         fields = at_row(fields, row)
-    fields, joined = binned_fields(fields, binning)
+    fields, joined = as_read(fields, binning, cor)
     fields, axis, said = with_axis(fields, scan_from_fields)
     scan = scan_from_fields(fields, (*assumptions, *joined, *said))
     if image_size is not None:
@@ -125,7 +126,8 @@ def read_stack(
             transmission is set to 1.
         rings: width in detector elements of algotom's sorting filter against rings.
         beam_hardening: q and n of algotom's beam-hardening correction.
-        cor: detector index hit by the ray through the axis; auto to estimate it.
+        cor: detector index hit by the ray through the axis, of elements as they are read, after
+            joining; auto to estimate it.
 
     Returns:
         the stack, from which one :class:`Scan` after another comes.
@@ -137,14 +139,14 @@ def read_stack(
         >>> for scan in read_stack("stack.npy", slices="10:20"):  # doctest: +SKIP
         ...     result = reconstruct(scan)
     """
-    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain, "cor": cor}
+    given = {"data_kind": data_kind, "flat": flat, "dark": dark, "gain": gain}
     given |= {"air_columns": air_columns, "rings": rings, "beam_hardening": beam_hardening}
     fields, assumptions = fields_with_geometry(path, geometry, dataset, given)
     if row is not None and slices is not None:
         raise InputError("a row and several slices are named; name one of them.")
     slices = slices if row is None else row
     check_rows_named(fields, slices, Path(path).name)
-    fields, joined = binned_fields(fields, binning)
+    fields, joined = as_read(fields, binning, cor)
     fields, _, said = with_axis(fields, lambda keys: stack_from_fields(keys, slices, 1).middle)
     stack = stack_from_fields(fields, slices, view_step, (*assumptions, *joined, *said))
     return stack if image_size is None else stack.resized(image_size)
@@ -260,8 +262,6 @@ def fields_with_geometry(
         if kept:
             said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
     given = {key: value for key, value in given.items() if value is not None}
-    if "cor" in given:
-        fields.pop("detector_shift_mm", None)
     fields |= given
     fields |= _open_beam(fields)
     if fields.get("data_kind", "counts") != "counts" and "sinogram" not in fields:
@@ -286,6 +286,27 @@ def _open_beam(fields: dict) -> dict:
             if found[key] is None:
                 raise InputError(f"{fields[key]} holds no {key!r}; name a .npy file of it.")
     return found
+
+
+def as_read(fields: dict, binning: int, cor: str | float | None) -> tuple[dict, tuple[str, ...]]:
+    """The keys for joined elements, and the axis where those count it.
+
+    Args:
+        fields: the keys of a file, whose own ``cor`` counts the elements of the file.
+        binning: elements that become one.
+        cor: counts elements as they are read, as all that is printed does; None for the file's.
+    """
+    fields, said = binned_fields(fields, binning)
+    if cor is None:
+        return fields, said
+    fields = {key: value for key, value in fields.items() if key != "detector_shift_mm"}
+    elements = getattr(measured_array(fields), "shape", (0,))[-1] // binning
+    if binning > 1 and not isinstance(cor, str) and not 0 <= finite_real("cor", cor) <= elements:
+        raise InputError(
+            f"cor {cor:g} lies outside of the {elements} joined elements, which it counts; of the "
+            f"detector's own it would be {(cor - (binning - 1) / 2) / binning:.6g}."
+        )
+    return {**fields, "cor": cor}, said
 
 
 def with_axis(

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.scan.binning import grouped
 from pdip.scan.checks import positive_int, shown
 from pdip.scan.fields import build_geometry, build_grid, measured, raw_values, with_mask
 from pdip.scan.geometry import FanBeam, ParallelBeam
@@ -58,7 +59,7 @@ class Stack:
     preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self) -> None:
-        _check_shapes(tuple(self.sinograms.shape), self.geometry)
+        _check_shapes(_joined_shape(self.sinograms, self.preprocessing), self.geometry)
         check_grid_size(self.grid, self.geometry)
         positive_int("view step", self.view_step)
         if self.weights is not None:
@@ -91,7 +92,7 @@ class Stack:
         if weights is not None and len(weights.shape) == 3:
             weights = weights[number]
         said += self.assumptions
-        weights = with_mask(found.weights, weights)
+        weights = with_mask(found.weights, weights, preprocessing.binning)
         scan = Scan(sinogram, self.geometry, self.grid, weights, tuple(said), found.noise_std)
         return scan.every(self.view_step)
 
@@ -131,6 +132,7 @@ def stack_from_fields(
     if 0 in shape:
         raise InputError(f"the stack is empty, its shape is {shape}.")
     numbers = slice_numbers(slices, shape[0])
+    shape = _joined_shape(sinograms, preprocessing)
     geometry = build_geometry(fields, shape[1:], said)
     _check_shapes(shape, geometry)
     grid = build_grid(fields, lambda: _summed(sinograms, numbers, preprocessing), geometry, said)
@@ -178,6 +180,12 @@ def slice_numbers(slices: str | int | None, count: int) -> tuple[int, ...]:
     return numbers
 
 
+def _joined_shape(sinograms: Slices, how: Preprocessing) -> tuple[int, ...]:
+    """(slices, views, detectors) of what the stack becomes."""
+    *rest, detectors = sinograms.shape
+    return (*rest, detectors // how.binning)
+
+
 def _check_shapes(shape: tuple[int, ...], geometry: ParallelBeam | FanBeam) -> None:
     """Raise InputError unless ``shape`` is (slices, *geometry.shape); a wrong order is named."""
     if shape[1:] == geometry.shape:
@@ -198,7 +206,7 @@ def _check_shapes(shape: tuple[int, ...], geometry: ParallelBeam | FanBeam) -> N
 def _summed(sinograms: Slices, numbers: tuple[int, ...], how: Preprocessing) -> np.ndarray:
     """Sum over slices, one at a time; a slice that holds no finite values adds nothing. Of counts,
     whose logarithms take long, the slice in the middle stands for all."""
-    total = np.zeros(sinograms.shape[1:])
+    total = np.zeros(_joined_shape(sinograms, how)[1:])
     if how.data_kind != "line_integrals":
         middle = numbers[len(numbers) // 2]
         try:
@@ -210,5 +218,5 @@ def _summed(sinograms: Slices, numbers: tuple[int, ...], how: Preprocessing) -> 
         with np.errstate(all="ignore"):
             values = np.asarray(sinograms[number]).astype(np.float32).astype(np.float64)
         if np.isfinite(values).all():
-            total += values
+            total += grouped(values, how.binning).mean(-1)
     return total
