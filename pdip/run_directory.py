@@ -376,9 +376,7 @@ class RunDirectory:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(
-                f"{self.path / name} is missing or damaged; start the run anew with --overwrite."
-            ) from None
+            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
 
     def read_yaml(self, name: str) -> dict:
         """What a file that :meth:`write_yaml` wrote holds.

@@ -4,6 +4,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from test_cli import files, reconstruct
 
 from pdip import cli, pipeline
 from pdip.commands import doctor
-from pdip.commands.compare import FinishedRun, differences
+from pdip.commands.compare import FinishedRun, differences, table
 from pdip.commands.resume import resuming_arguments
 from pdip.errors import InputError
 from pdip.run_directory import RunDirectory
@@ -71,7 +72,7 @@ def test_a_pixel_counts_from_the_joint_interval_on(factor, share):
     std_a, std_b = np.full((4, 4), 0.3, np.float32), np.full((4, 4), 0.4, np.float32)
     apart = factor * 1.959964 * math.hypot(0.3, 0.4)
     runs = [
-        FinishedRun(name, image, std, ImageGrid((4, 4)), SUMMARY, {})
+        FinishedRun(name, image, std, ImageGrid((4, 4)), SUMMARY, {}, {})
         for name, image, std in (
             ("a", np.ones((4, 4)), std_a), ("b", np.ones((4, 4)) + apart, std_b),
         )
@@ -86,11 +87,22 @@ def test_runs_of_independent_errors_differ_beyond_the_joint_interval_in_5_percen
     shape, std = (400, 400), 0.1
     images = [1 + std * draw.normal(size=shape) for _ in range(2)]
     runs = [
-        FinishedRun(n, image, np.full(shape, std), ImageGrid(shape), SUMMARY, {})
+        FinishedRun(n, image, np.full(shape, std), ImageGrid(shape), SUMMARY, {}, {})
         for n, image in zip("ab", images, strict=True)
     ]
     share = differences(*runs)["share of pixels beyond the joint 95 % interval"]
     assert abs(share - 0.05) < 4 * math.sqrt(0.05 * 0.95 / images[0].size)
+
+
+@pytest.mark.parametrize("key", ["sinogram", "weights", "geometry"])
+def test_runs_of_different_data_are_named(key):
+    summary = {"stages": {}, "log_evidence": 1.0}
+    image, grid = np.ones((4, 4)), ImageGrid((4, 4))
+    first = FinishedRun("a", image, 0.1 * image, grid, summary, {}, {"sinogram": "1", key: "2"})
+    other = replace(first, made_of={**first.made_of, key: "3"})
+    said = "evidences do not compare"
+    assert said not in " ".join(table(first, first))
+    assert f"the scans differ ({key})" in " ".join(table(first, other))
 
 
 def test_runs_of_other_pixels_or_without_an_end_are_refused_in_a_sentence(tmp_path, capsys):

@@ -14,7 +14,7 @@ from pdip.errors import InputError
 from pdip.region import slice_directory
 from pdip.report import draw_comparison
 from pdip.report.words import number
-from pdip.run_directory import ARRAYS, SETTINGS, SUMMARY, RunDirectory
+from pdip.run_directory import ARRAYS, INPUT, SETTINGS, SUMMARY, RunDirectory
 from pdip.scan import ImageGrid
 
 HELP = "two runs of one object beside each other: numbers, settings that differ, a figure"
@@ -28,6 +28,8 @@ NUMBERS = {
     "log_likelihood_per_pixel": "log-likelihood per pixel (nats)",
 }  # fmt: skip
 """Of the summaries, as rows of the table; those that neither run has are left out."""
+MADE_OF = ("sinogram", "weights", "geometry")
+"""What of the input makes the data of a run."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class FinishedRun:
         grid: their pixels.
         summary: the ``summary.json``.
         settings: all, by ``section.key``.
+        made_of: the scan, as ``input.json`` says.
     """
 
     name: str
@@ -48,6 +51,7 @@ class FinishedRun:
     grid: ImageGrid
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
+    made_of: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str, number: int | None) -> "FinishedRun":
@@ -70,10 +74,10 @@ class FinishedRun:
         image, std = (directory.read_array(name) for name in ARRAYS[:2])
         kept = directory.read_yaml(SETTINGS)
         settings = {f"{s}.{key}": value for s, keys in kept.items() for key, value in keys.items()}
-        summary = directory.read_json(SUMMARY)
+        summary, made_of = directory.read_json(SUMMARY), directory.read_json(INPUT)
         if not isinstance(summary, dict) or not isinstance(summary.get("stages"), dict):
             raise TypeError(f"{SUMMARY} names no stages")
-        return cls(name, image, std, directory.grid(), summary, settings)
+        return cls(name, image, std, directory.grid(), summary, settings, made_of)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +157,9 @@ def table(first: FinishedRun, second: FinishedRun) -> list[str]:
     widths = [max(len(row[column]) for row in [*rows, *differing]) for column in range(3)]
     lines = _aligned(rows, widths)
     lines += [f"{name}: {value:.4g}" for name, value in differences(first, second).items()]
+    other = [key for key in MADE_OF if first.made_of.get(key) != second.made_of.get(key)]
+    if other:
+        lines.append(f"the scans differ ({', '.join(other)}): their evidences do not compare")
     if not differing:
         return [*lines, "no setting differs"]
     return [*lines, "settings that differ:", *_aligned(differing, widths)]

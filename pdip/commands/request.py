@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,9 @@ class Request:
         """
         sections = settings_of(command)
         reading = resolved_scan(sections.pop("scan"))
+        for name in ("flat", "dark"):
+            if isinstance(reading[name], str):  # to be found from another folder, too
+                reading[name] = os.path.abspath(reading[name])
         settings = Settings.of(sections)
         checked_device(settings.ray.get("device", "cpu"))
         directory = RunDirectory(command.out or Path("runs") / Path(command.sinogram).stem)
