@@ -3,11 +3,11 @@
 import contextlib
 import io
 import os
-import re
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from pdip.arguments import GROUPS
 from pdip.cli import answered
 
 COLUMNS = "100"
@@ -17,9 +17,8 @@ class CommandHelp(SphinxDirective):
     """The list of commands, and a section for each, in the order of the list."""
 
     def run(self) -> list[nodes.Node]:
-        text = printed("--help")
-        names = re.search(r"\{([\w,]+)\}", text)[1].split(",")
-        return [block(text), *map(section, names)]
+        names = [name for group in GROUPS.values() for name in group]
+        return [block(printed("--help")), *map(section, names)]
 
 
 def section(name: str) -> nodes.section:
