@@ -57,6 +57,18 @@ def test_a_wrong_arc_is_named_with_the_step_that_would_be_right():
     assert "step_deg: 4.5" in told
 
 
+@pytest.mark.parametrize(
+    ("beam", "elements"), [(parallel(40, 2.0), 18), (fan(60, 0.0), 18), (fan(60, 0.0), -18)]
+)
+def test_an_axis_a_quarter_of_the_detector_away_is_named(beam, elements):
+    """Nearer to the end of the detector than that, half a turn contradicts nothing."""
+    scan = simulated(beam)
+    shift = scan.geometry.detector_shift_mm - elements * scan.geometry.detector_pitch_mm
+    wrong = replace(scan, geometry=replace(scan.geometry, detector_shift_mm=shift))
+    told = said(wrong)
+    assert "the rotation axis is elsewhere" in told or "axis is counted from its other end" in told
+
+
 def test_exchanged_axes_are_named():
     assert "transpose the sinogram" in said(transposed(simulated(parallel(40, 0.0)), 180))
 

@@ -175,13 +175,30 @@ def _axes(scan: Scan, small: Scan) -> Iterator[Other]:
             f"reverse the detector axis, or give cor {mirrored:.6g}",
             at_cor(beam, 2 * middle - beam.cor), small.sinogram, BETTER, True,
         )  # fmt: skip
-    for step in (*AXIS_STEPS, *(-step for step in AXIS_STEPS)):
-        if 0 < beam.cor + step < 2 * middle:
+    places = [beam.cor + step for step in (*AXIS_STEPS, *(-step for step in AXIS_STEPS))]
+    by_mass = _axis_by_mass(small)
+    if abs(by_mass - beam.cor) > max(AXIS_STEPS):
+        places.append(by_mass)
+    for place in places:
+        if 0 < place < 2 * middle:
             yield (
                 "the rotation axis is elsewhere",
                 "estimate it with --cor auto, or give the key 'cor'",
-                at_cor(beam, beam.cor + step), small.sinogram, HARDER, False,
+                at_cor(beam, place), small.sinogram, HARDER, False,
             )  # fmt: skip
+
+
+def _axis_by_mass(small: Scan) -> float:
+    """The detector index about which the centre of mass of the views swings as the object turns.
+
+    ``c(t) = cor + x cos t + y sin t``, exact for a whole object in a parallel beam (Helgason and
+    Ludwig's condition of order 1) and near it in a fan.
+    """
+    mass = small.sinogram.double().clamp(min=0).numpy()
+    centre = mass @ np.arange(mass.shape[1]) / np.maximum(mass.sum(1), 1e-30)
+    angles = np.array(small.geometry.angles_rad)
+    swing = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+    return float(np.linalg.lstsq(swing, centre, rcond=None)[0][0])
 
 
 def _turned(beam, factor: float):
