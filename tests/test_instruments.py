@@ -494,3 +494,13 @@ def test_a_page_that_declares_strips_without_end_is_refused(tmp_path):
         for page in file.pages:
             page.tags["ImageLength"].overwrite(2**20)
     assert "strips or tiles but lists 1" in refusal(read_stack, path)
+
+
+def test_a_deflated_page_cannot_declare_more_than_it_unpacks_to(tmp_path):
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, np.zeros((3, 9), np.uint16), compression="zlib", byteorder="<")
+    damaged = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        damaged[file.pages[0].tags["ImageWidth"].valueoffset + 2] = 127  # 8 million columns
+    path.write_bytes(damaged)
+    assert "can unpack to" in refusal(read_scan, path)

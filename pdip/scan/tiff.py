@@ -25,6 +25,8 @@ from pdip.scan.checks import shown
 from pdip.scan.npy import check_bytes
 from pdip.scan.rows import DetectorRows
 
+DEFLATE_RATIO = 1032
+"""Bytes that a byte of a deflated stream stands for at most (zlib, technical details)."""
 MAX_FRAMES = 100_000
 ENDINGS = (".tif", ".tiff")
 PLAIN, DEFLATE = 1, (8, 32946)
@@ -214,6 +216,11 @@ def _greyscale(page: tifffile.TiffPage, path: Path) -> tuple[tuple[int, int], np
         raise InputError(
             f"a page of {path.name} declares {needed} bytes, but the file holds {stored} of it; it "
             "is cut off or damaged, save it again."
+        )
+    if page.compression in DEFLATE and declared > DEFLATE_RATIO * stored:
+        raise InputError(
+            f"a page of {path.name} declares {declared} bytes, more than its {stored} can unpack "
+            "to; it is damaged, save it again."
         )
     return shape, dtype
 
