@@ -170,7 +170,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, name, examples
     """The same damage in every quick run, new damage in every slow one."""
     monkeypatch.setattr(hdf5_trial, "SECONDS", 2.0)
 
-    @settings(max_examples=examples, deadline=None, derandomize=examples == 10)
+    @settings(max_examples=examples, deadline=None, derandomize=True)
     @given(damaged=mutations(sample(name)))
     def read_or_refused(damaged):
         hdf5_trial._first_read.cache_clear()  # one path, written faster than clocks tick
