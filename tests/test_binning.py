@@ -5,7 +5,7 @@ import pytest
 
 from pdip.errors import InputError
 from pdip.scan import read_scan, read_stack
-from pdip.scan.binning import joined_weights
+from pdip.scan.binning import binned_fields, joined_weights
 
 RANDOM = np.random.default_rng(0)
 VIEWS, DETECTORS, BINNING = 5, 12, 3
@@ -118,3 +118,9 @@ def test_elements_that_cannot_be_joined_are_refused(tmp_path, binning, said):
     path = saved(tmp_path / "scan.npz", sinogram=RANDOM.random((VIEWS, DETECTORS)))
     with pytest.raises(InputError, match=said):
         read_scan(path, binning=binning)
+
+
+def test_a_key_of_the_file_does_not_join_elements():
+    fields = {"sinogram": np.ones((VIEWS, DETECTORS)), "binning": BINNING}
+    assert "binning" not in binned_fields(fields, 1)[0]
+    assert binned_fields(fields, 2)[0]["binning"] == 2

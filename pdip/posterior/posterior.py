@@ -156,11 +156,6 @@ class Posterior(ImagePosterior):
         )
 
     @property
-    def pushed_mean(self) -> Image:
-        """``E[s(h)]`` under the posterior of h around h*."""
-        return self._pushed[0]
-
-    @property
     def _floor(self) -> float:
         return (RESOLUTION * self.model.jacobian.network.image_scale) ** 2
 

@@ -23,12 +23,12 @@ def binned_fields(fields: dict, binning: int) -> tuple[dict, tuple[str, ...]]:
         InputError: not a divisor of the number of elements.
     """
     binning = positive_int("binning", binning)
-    arrays = [
-        fields[name] for name in ("sinogram", "counts") if getattr(fields.get(name), "ndim", 0)
-    ]
-    if binning == 1 or not arrays:
+    fields = {key: value for key, value in fields.items() if key != "binning"}  # not a file's
+    arrays = [fields.get(name) for name in ("sinogram", "counts")]
+    shapes = [array.shape for array in arrays if getattr(array, "ndim", 0)]
+    if binning == 1 or not shapes:
         return fields, ()
-    detectors = arrays[0].shape[-1]
+    detectors = shapes[0][-1]
     if detectors % binning:
         divisors = ", ".join(str(k) for k in range(2, detectors) if detectors % k == 0) or "none"
         raise InputError(
