@@ -167,7 +167,7 @@ def resident_bytes() -> int:
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("examples", [10, pytest.param(250, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, name, examples):
-    """The same damage in every quick run, new damage in every slow one."""
+    """The same damage in every run: what one run found, the next can show again."""
     monkeypatch.setattr(hdf5_trial, "SECONDS", 2.0)
 
     @settings(max_examples=examples, deadline=None, derandomize=True)

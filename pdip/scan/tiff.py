@@ -191,7 +191,8 @@ def _number_of_pages(file: tifffile.TiffFile, path: Path) -> int:
 def _greyscale(page: tifffile.TiffPage, path: Path) -> tuple[tuple[int, int], np.dtype]:
     """Shape and type of a page of real numbers, believed as far as the bytes behind it go."""
     shape, dtype = tuple(page.shape), page.dtype
-    if len(shape) != 2 or 0 in shape or dtype is None or np.dtype(dtype).kind not in "iuf":
+    sized = len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)
+    if not sized or dtype is None or np.dtype(dtype).kind not in "iuf":
         raise InputError(
             f"{path.name} holds {dtype} of shape {shape}; expected grey images of real numbers."
         )
@@ -205,6 +206,8 @@ def _greyscale(page: tifffile.TiffPage, path: Path) -> tuple[tuple[int, int], np
     declared, size = shape[0] * shape[1] * dtype.itemsize, path.stat().st_size
     check_bytes(declared, f"a page of {path.name}")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not all(isinstance(number, int) for part in parts for number in part):
+        raise InputError(f"{path.name} says where its pixels lie in numbers that are not whole.")
     if not page.is_contiguous and len(parts) != math.prod(page.chunked):
         raise InputError(  # tifffile would go through all that are declared
             f"a page of {path.name} declares {math.prod(page.chunked)} strips or tiles but lists "
