@@ -194,7 +194,8 @@ def _greyscale(page: tifffile.TiffPage, path: Path) -> tuple[tuple[int, int], np
     sized = len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)
     if not sized or dtype is None or np.dtype(dtype).kind not in "iuf":
         raise InputError(
-            f"{path.name} holds {dtype} of shape {shape}; expected grey images of real numbers."
+            f"{path.name} holds {shown(dtype)} of shape {shown(shape)}; expected grey images of "
+            "real numbers."
         )
     if page.compression != PLAIN and page.compression not in DEFLATE:
         raise InputError(
