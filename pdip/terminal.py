@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import warnings
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -13,6 +14,27 @@ TRACEBACK = "PDIP_TRACEBACK"
 """Environment variable: when set, a failure shows where in the code it happened."""
 SECONDS_BETWEEN_LINES = 10.0
 """Least time between progress lines where stderr is a file and not a terminal."""
+
+
+BAR = "{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+UNKNOWN = "[00:00<?"
+LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+class Lines:
+    """A stream for progress that is no terminal: each state of the bar in a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what a bar would show, unless nothing is known yet; clearing it writes nothing."""
+        if text.strip() and UNKNOWN not in text:
+            self.stream.write(f"{text.strip()}\n")
+
+    def flush(self) -> None:
+        """Pass on what is written."""
+        self.stream.flush()
 
 
 class Terminal(Observer):
@@ -33,18 +55,16 @@ class Terminal(Observer):
         return sys.stderr if self.prefix else sys.stdout
 
     def started(self, stage: str) -> None:
-        interval = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+        shown = {"file": sys.stderr, "mininterval": 0.1, "dynamic_ncols": True, "bar_format": BAR}
+        if not sys.stderr.isatty():
+            shown = {
+                "file": Lines(sys.stderr), "mininterval": SECONDS_BETWEEN_LINES,
+                "delay": SECONDS_BETWEEN_LINES, "bar_format": LINE,
+            }  # fmt: skip
         self.bar = tqdm(
-            total=1,
-            desc=f"{self.prefix}{stage:>10}",
-            file=sys.stderr,
-            leave=False,
-            mininterval=interval,
-            maxinterval=max(interval, 10.0),
-            dynamic_ncols=True,
-            bar_format="{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} "
-            "[{elapsed}<{remaining}{postfix}]",
-        )
+            total=1, desc=f"{self.prefix}{stage:>10}", leave=False,
+            maxinterval=SECONDS_BETWEEN_LINES, **shown,
+        )  # fmt: skip
 
     def progress(self, step: int, total: int, text: str) -> None:
         if self.bar is None:

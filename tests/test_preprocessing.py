@@ -119,7 +119,7 @@ def test_what_cannot_be_used_has_weight_zero_a_finite_value_and_is_counted():
     assert np.isfinite(found.sinogram).all()
     assert np.abs(found.sinogram - SLOPE)[lost].max() < 0.2  # from their neighbours
     said = " ".join(found.said)
-    assert "122 of 4800 rays have weight 0: 121 without a reading" in said
+    assert "122 of the 4800 rays that were measured have weight 0: 121 without a reading" in said
     assert "1 without a positive count" in said and "1 detector element(s) have no flat" in said
     assert "1 detector element(s) have the same reading in every view" in said
 

@@ -128,3 +128,23 @@ def test_noise_hides_mistakes_and_nothing_is_said():
     beam = parallel(20, 0.0)
     noise = torch.randn(beam.shape, generator=torch.Generator().manual_seed(0)) + 1
     assert said(Scan(noise, ParallelBeam(beam.angles_deg, 72), beam.inscribed_grid())) == ""
+
+
+def test_counts_and_transmissions_taken_for_line_integrals_are_named():
+    scan = simulated(parallel(40, 2.0))
+    transmitted = torch.exp(-scan.sinogram)
+    for values in (transmitted, 1e4 * transmitted):
+        assert "--data-kind" in said(replace(scan, sinogram=values))
+    few = scan.every(8)  # fewer views than the other readings need
+    assert "--data-kind" in said(replace(few, sinogram=torch.exp(-few.sinogram)))
+
+
+def test_a_dark_end_is_no_object_in_air():
+    scan = simulated(parallel(40, 2.0))
+    weights = torch.ones_like(scan.sinogram)
+    weights[:, :3] = 0  # dead elements tell nothing
+    dead = torch.where(weights > 0, torch.exp(-scan.sinogram), 0.0)
+    assert "--data-kind" in said(Scan(dead, scan.geometry, scan.grid, weights))
+    cut = scan.sinogram[:, 20:-20] + 0.1  # an object that reaches beyond the detector
+    beam = replace(scan.geometry, num_detectors=cut.shape[1])
+    assert "--data-kind" not in said(Scan(cut, beam, beam.covering_grid()))

@@ -150,7 +150,7 @@ def run(command: argparse.Namespace) -> int:
         "ground_truth": what.on(ray.grid),
         "provenance": f"{what.name}, seed {command.seed}, pdip {versions()['pdip'] or ''}".strip(),
     }
-    scan_from_fields(entries)  # raises what reading the file would
+    _check_readable(entries, command.photons)
     folder = RunDirectory(place.parent)
     try:
         folder.make()
@@ -225,17 +225,23 @@ def _measured(
         return {"sinogram": scan.sinogram.numpy(), **keys}, said
     said = f"Poisson, {photons:.6g} photons of a ray in air"
     counts = photon_counts(ray.forward(what.image), photons, generator)
-    _check_light(counts, photons)
     keys |= {"data_kind": "counts", "flat": photons, "gain": 1.0}
     return {"counts": counts.numpy(), **keys}, said
 
 
-def _check_light(counts: torch.Tensor, photons: float) -> None:
-    """Raise InputError where most rays end in the object."""
-    share = float((counts >= MIN_PHOTONS).double().mean())
-    if share < 0.5:
+def _check_readable(entries: dict[str, Any], photons: float | None) -> None:
+    """Raise what reading the file would, and refuse counts that are mostly dark."""
+    if photons is None:
+        scan_from_fields(entries)
+        return
+    lit = float((entries["counts"] >= MIN_PHOTONS).mean())
+    try:
+        scan_from_fields(entries)
+    except InputError:
+        lit = 0.0
+    if lit < 0.5:
         raise InputError(
-            f"expected an object that light passes, but only {share:.0%} of the rays have "
-            f"{MIN_PHOTONS:g} photons or more of {photons:.6g}; give more --photons, a smaller "
-            "--attenuation or smaller pixels (--pixel-mm)."
+            f"half of the rays or more leave fewer than {MIN_PHOTONS:g} of {photons:.6g} photons "
+            "behind the object, too few to be used; give more --photons, a smaller --attenuation "
+            "or smaller pixels (--pixel-mm)."
         )

@@ -95,7 +95,8 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
         lines.append((name, f"{stack[0]}, counted from 0; number {row} is shown"))
     for key in ("flat", "dark"):
         if key in fields:
-            lines.append((key, f"{np.atleast_2d(one[key]).shape[0]} frames"))
+            frames = np.atleast_2d(one[key]).shape[0]
+            lines.append((key, f"{frames} frame{'' if frames == 1 else 's'}"))
     values = np.asarray(measured_array(one))
     finite = values[np.isfinite(values)]
     if finite.size:

@@ -31,6 +31,10 @@ PLAINER = 2.0
 """An axis that is elsewhere is named only where it explains so much more than any other mistake."""
 UNEVEN = 3.0
 """Relative scatter of the views' sums over that of the detector elements', with exchanged axes."""
+BRIGHTER = 1.1
+"""Mean at the ends of the detector over that of the view, from which the ends are brighter."""
+END_PART = 32
+"""The ends of the detector are this part of it, either one."""
 AXIS_STEPS = (2, 5, 8)
 """Elements of the small copy by which the axis is moved to see whether it is elsewhere."""
 AXIS_ARC_DEG = 150.0
@@ -79,6 +83,12 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
         one sentence, or none: the scan is read as it should be, or it has fewer than 16 views, or
         noise hides the difference.
     """
+    if _is_brightest_at_the_ends(scan):
+        return (
+            "WARNING: every view reads most at the ends of the detector, as counts and "
+            "transmissions of an object in air do and line integrals do not; if they are such, say "
+            "--data-kind counts with --scan.flat, or --data-kind transmission.",
+        )
     if _has_exchanged_axes(scan):
         return (
             "WARNING: the sums of the views differ more than those of the detector elements, but "
@@ -203,6 +213,17 @@ def _axis_by_mass(small: Scan) -> float:
 
 def _turned(beam, factor: float):
     return replace(beam, angles_deg=tuple(factor * angle for angle in beam.angles_deg))
+
+
+def _is_brightest_at_the_ends(scan: Scan) -> bool:
+    """Whether the air beside the object reads more than the object, and nothing reads 0."""
+    sinogram, weights = scan.sinogram.double(), scan.weights
+    if weights is not None:
+        sinogram = torch.where(weights > 0, sinogram, torch.nan)
+    part = max(1, sinogram.shape[1] // END_PART)
+    ends = torch.cat([sinogram[:, :part], sinogram[:, -part:]], dim=1).nanmean(1)
+    least = sinogram.nan_to_num(nan=torch.inf).min()
+    return bool(least > 0 and (ends > BRIGHTER * sinogram.nanmean(1)).all())
 
 
 def _has_exchanged_axes(scan: Scan) -> bool:

@@ -1,0 +1,32 @@
+"""Progress for logs: no carriage returns, nothing before there is something to say."""
+
+import time
+
+from pdip import terminal
+from pdip.terminal import Terminal
+
+
+def progress_of_a_stage(monkeypatch, capsys, interval: float) -> str:
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", interval)
+    shown = Terminal()
+    shown.started("fit")
+    for step in range(1, 6):
+        time.sleep(0.02)
+        shown.progress(step, 5, f"residual {step}")
+    shown.close()
+    return capsys.readouterr().err
+
+
+def test_a_log_gets_whole_lines(monkeypatch, capsys):
+    err = progress_of_a_stage(monkeypatch, capsys, 0.0)
+    assert "\r" not in err and err.endswith("\n")
+    assert "80% 4/5" in err and "residual 4" in err
+
+
+def test_a_short_stage_leaves_no_line_in_a_log(monkeypatch, capsys):
+    assert progress_of_a_stage(monkeypatch, capsys, 10.0) == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert "\r" in progress_of_a_stage(monkeypatch, capsys, 10.0)
