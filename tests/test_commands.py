@@ -260,6 +260,14 @@ def test_what_reconstruct_refuses_validate_refuses_in_the_same_sentence(
     assert codes == [2, 2] and sentences[0] == sentences[1] and words in sentences[0]
 
 
+def test_a_folder_that_cannot_be_made_is_refused(files, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert validate(files, "--out", tmp_path / "file" / "run") == 2
+    assert "cannot be written (Not a directory); name another --out" in capsys.readouterr().err
+    assert validate(files, "--out", tmp_path / "new" / "run") == 0
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_that_is_taken_is_refused_before_anything_is_read(files, tmp_path, capsys):
     finished_folder(tmp_path / "run")
     assert validate(files, "--out", tmp_path / "run") == 2

@@ -366,7 +366,7 @@ def measured(tmp_path_factory):
         ("rows.h5", "--row x", "must be a whole number"),
         ("rows.h5", "--rows 5:9", "reach outside"),
         ("rows.h5", "--rows 2:1", "name no slice"),
-        ("rows.h5", "--row 0 --rows 0:2", "in two ways"),
+        ("rows.h5", "--row 0 --rows 0:2", "names one slice"),
     ],
 )  # fmt: skip
 def test_counts_axes_and_rows_that_do_not_fit_are_refused(

@@ -1,6 +1,7 @@
 """``pdip validate``: scan and settings are read as ``pdip reconstruct`` would; no computing."""
 
 import argparse
+import tempfile
 
 import torch
 
@@ -124,5 +125,18 @@ def _solver_words(scan: Scan, settings: Settings) -> str:
 
 
 def _folder_words(request: Request) -> str:
-    place = request.directory
-    return f"{place.path}, {'which holds a run' if place.path.exists() else 'which is new'}"
+    """The folder of the run, if a file can be made in it, or where it would be made.
+
+    Raises:
+        InputError: it cannot.
+    """
+    place = request.directory.path
+    try:
+        there = next(part for part in (place, *place.absolute().parents) if part.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{place} cannot be written ({error.strerror or error}); name another --out."
+        ) from None
+    return f"{place}, {'which holds a run' if place.exists() else 'which is new'}"
