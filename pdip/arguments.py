@@ -166,14 +166,19 @@ def add_roi(parser: argparse.ArgumentParser) -> list[str]:
     parser.set_defaults(deterministic=False)
     parser.add_argument("directory", metavar="DIR", help="folder of a finished run")
     parser.add_argument("--slice", metavar="N", type=int, help="slice of the run of a stack")
-    parser.add_argument("--unit", metavar="U", default="1/mm", help=f"{', '.join(UNITS)} [1/mm]")
-    parser.add_argument(
-        "--water", metavar="MU", type=float, help="attenuation of water in 1/mm, for HU"
-    )
+    add_unit(parser)
     region = parser.add_mutually_exclusive_group(required=True)
     region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
     region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")
     return list(parser._option_string_actions)
+
+
+def add_unit(parser: argparse.ArgumentParser) -> None:
+    """Add the unit of what is shown or written."""
+    parser.add_argument("--unit", metavar="U", default="1/mm", help=f"{', '.join(UNITS)} [1/mm]")
+    parser.add_argument(
+        "--water", metavar="MU", type=float, help="attenuation of water in 1/mm, for HU"
+    )
 
 
 OWN: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], list[str]]]] = {

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from pdip.errors import InputError
 from pdip.report.export_numpy import write_npz
 from pdip.report.export_tiff import write_tiff
 from pdip.run_directory import ARRAYS, BOUNDS, INPUT, RECALIBRATED, SETTINGS, SUMMARY, RunDirectory
 from pdip.scan import ImageGrid
 from pdip.scan.npy import read_npy, regular_file
+from pdip.units import MapInUnit, Unit
 
 QUANTITIES = {
     "reconstruction": "linear attenuation coefficient",
@@ -22,13 +21,16 @@ QUANTITIES = {
 """Name of an array of a run -> what it is."""
 
 
-def export(directory: RunDirectory, kind: str, out: Path, overwrite: bool) -> list[Path]:
-    """Write the images of a finished run, with pixel size, units and where they come from.
+def export(
+    directory: RunDirectory, kind: str, out: Path, unit: Unit, overwrite: bool
+) -> list[Path]:
+    """Write the images of a finished run, with pixel size, unit and where they come from.
 
     Args:
         directory: of the run.
         kind: one of :data:`EXPORTS`.
         out: folder for the files.
+        unit: of the values.
         overwrite: replace files that are there.
 
     Returns:
@@ -46,7 +48,8 @@ def export(directory: RunDirectory, kind: str, out: Path, overwrite: bool) -> li
     for name in (*ARRAYS, RECALIBRATED, BOUNDS):
         if name in ARRAYS or (directory.path / name).exists():
             path = regular_file(directory.path / name)
-            maps[name.removesuffix(".npy")] = read_npy(path)["sinogram"]
+            name = name.removesuffix(".npy")
+            maps[name] = unit.map(read_npy(path)["sinogram"], spread=name.startswith("std"))
     with directory.understood():
         fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
     place = RunDirectory(out)
@@ -77,24 +80,25 @@ def provenance(directory: RunDirectory) -> dict:
     }
 
 
-def _tiff(maps: dict[str, np.ndarray], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _tiff(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
     """One file for each image."""
 
     def fill(name: str) -> Callable:
-        told = {"quantity": QUANTITIES[name], "units": "1/mm", "pixel_mm": grid.pixel_mm, **made}
+        told = {"quantity": QUANTITIES[name], "units": maps[name].unit}
+        told |= {"pixel_mm": grid.pixel_mm, **made}
         return lambda stream: write_tiff(stream, maps[name], grid.pixel_mm, told)
 
     return {f"{name}.tif": fill(name) for name in maps}
 
 
-def _hdf5(maps: dict[str, np.ndarray], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _hdf5(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
     """One file."""
     from pdip.report.export_hdf5 import write_hdf5
 
     return {"result.h5": lambda stream: write_hdf5(stream, maps, grid, QUANTITIES, made)}
 
 
-def _numpy(maps: dict[str, np.ndarray], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _numpy(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
     """One file."""
     return {"result.npz": lambda stream: write_npz(stream, maps, grid.pixel_mm, made)}
 

@@ -1,6 +1,9 @@
 """Units of attenuation: images are kept in 1/mm and shown in others."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from pdip.errors import InputError
 
@@ -57,3 +60,43 @@ class Unit:
     def __call__(self, value, std) -> tuple:
         """A value and its std, numbers or tensors, in this unit."""
         return self.scale * value + self.offset, self.scale * std
+
+    def map(self, values: np.ndarray, spread: bool = False) -> "MapInUnit":
+        """An image or volume in 1/mm, or the std of one (``spread``), in this unit."""
+        return MapInUnit(values, self.name, self.scale, 0.0 if spread else self.offset)
+
+
+@dataclass(frozen=True)
+class MapInUnit:
+    """``scale · values + offset`` in float32, computed for what is indexed alone.
+
+    Attributes:
+        values: (height, width) or (pages, height, width) in 1/mm, perhaps on the disk.
+        unit: name of what indexing gives.
+        scale, offset: of the linear map.
+    """
+
+    values: np.ndarray
+    unit: str
+    scale: float
+    offset: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return self.values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index) -> np.ndarray:
+        part = np.asarray(self.values[index])
+        return (self.scale * part.astype(np.float64) + self.offset).astype(np.float32)
+
+    @property
+    def pages(self) -> Iterator[np.ndarray]:
+        """The image, or those of a volume, one after another."""
+        if len(self.shape) == 2:
+            yield self[:]
+        else:
+            yield from (self[page] for page in range(len(self)))

@@ -18,7 +18,7 @@ LEVELS = (
      "in_sample", "withheld", "calibration_check", "stack_run", "selection_result", "kept",
      "selection"),
     ("config", "candidates", "export", "arguments", "terminal", "run_report", "run_files",
-     "commands", "cli", "experiment", "experiment_command"),
+     "commands", "cli", "__main__", "experiment", "experiment_command"),
 )  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

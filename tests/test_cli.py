@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -156,6 +158,12 @@ def test_settings_file_repeats_the_run(finished, files, tmp_path):
     ) == 0  # fmt: skip
     for name in ("reconstruction.npy", "std.npy"):
         assert np.array_equal(np.load(again / name), np.load(finished / name))
+
+
+@pytest.mark.slow
+def test_the_command_is_there_without_a_path_to_it():
+    said = subprocess.run([sys.executable, "-m", "pdip", "--version"], capture_output=True)
+    assert said.returncode == 0 and said.stdout.startswith(b"pdip ")
 
 
 @pytest.mark.slow

@@ -96,6 +96,33 @@ def test_numpy_archive_is_one_that_numpy_loads(tmp_path):
         check_provenance(json.loads(str(found["provenance"])))
 
 
+@pytest.mark.parametrize("kind", ["tiff", "hdf5", "numpy"])
+def test_hounsfield_units_move_values_and_only_stretch_their_std(tmp_path, kind):
+    maps = finished_run(tmp_path / "run", bounds_95=RNG.uniform(size=(2, 4, 5)))
+    run, out = str(tmp_path / "run"), tmp_path / "out"
+    assert main(["export", run, "--format", kind, "--unit", "HU"]) == 2
+    asked = ["--unit", "HU", "--water", "0.02", "--out", str(out)]
+    assert main(["export", run, "--format", kind, *asked]) == 0
+    found = {}
+    if kind == "tiff":
+        for name in maps:
+            with tifffile.TiffFile(out / f"{name}.tif") as file:
+                found[name] = np.stack([page.asarray() for page in file.pages]).squeeze()
+                assert json.loads(file.pages[0].description)["units"] == "HU"
+    elif kind == "hdf5":
+        with h5py.File(out / "result.h5") as file:
+            for name in maps:
+                found[name] = file["entry/data"][name][()]
+                assert file["entry/data"][name].attrs["units"] == "HU"
+    else:
+        with np.load(out / "result.npz") as file:
+            found = {name: file[name] for name in maps}
+            assert file["units"] == "HU"
+    for name, values in maps.items():
+        moved = 1000 * (values.astype(float) / 0.02 - (name != "std"))
+        np.testing.assert_allclose(found[name], moved, rtol=1e-6, atol=1e-3)
+
+
 def test_files_that_are_there_are_replaced_only_when_that_is_said(tmp_path, capsys):
     exported(tmp_path, "numpy")
     command = ["export", str(tmp_path / "run"), "--format", "numpy"]

@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+from pdip.arguments import add_unit
 from pdip.errors import ComputationError, OutputError
 from pdip.export import EXPORTS, export
 from pdip.region import slice_directory
 from pdip.run_directory import RunDirectory
+from pdip.units import Unit
 
 HELP = "images of a finished run as TIFF, HDF5 or NumPy"
 EXAMPLE = "pdip export runs/mine --format tiff"
@@ -22,21 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder for the files [that of the run]")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument("--slice", metavar="N", type=int, help="one slice of the run of a stack")
+    add_unit(parser)
 
 
 def run(command: argparse.Namespace) -> int:
     """Write the files and name them.
 
     Raises:
-        InputError: no finished run is there, or files are in the way.
+        InputError: no finished run or no such unit is there, or files are in the way.
         ComputationError: a file cannot be written.
     """
+    unit = Unit.of(command.unit, command.water)
     directory = RunDirectory(command.directory)
     if command.slice is not None:
         directory = slice_directory(directory, command.slice)
     out = Path(command.out or directory.path)
     try:
-        files = export(directory, command.format, out, command.overwrite)
+        files = export(directory, command.format, out, unit, command.overwrite)
     except OutputError as error:
         raise ComputationError(f"{error}; make room or name another --out.") from None
     print(f"written: {', '.join(map(str, files))}")

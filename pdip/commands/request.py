@@ -73,7 +73,7 @@ class Request:
             )
         if not is_stack and reading.pop("slices") is not None:
             if reading["row"] is not None:
-                raise InputError("--row names one slice, --rows (--slices) several; give one of them.")
+                raise InputError("--row names one slice and --rows several; give one.")
             raise InputError(
                 f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
                 "holds a single scan; leave it out."

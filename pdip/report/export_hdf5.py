@@ -1,6 +1,6 @@
 """HDF5 files of results, laid out as NeXus NXdata, so that viewers find image, axes and errors.
 
-/entry/data/reconstruction         (height, width) or (slices, height, width), 1/mm
+/entry/data/reconstruction         (height, width) or (slices, height, width), 1/mm or as asked
 /entry/data/std                    the same; reconstruction_errors is another name of it
 /entry/data/x, /entry/data/y       centres of columns and rows, mm; row 0 has the largest y
 /entry/pdip                        where it comes from: software, scan, assumptions, settings
@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 
 from pdip.scan import ImageGrid
+from pdip.units import MapInUnit
 
 SIGNAL, ERRORS = "reconstruction", "std"
 
 
 def write_hdf5(
     stream: IO[bytes],
-    maps: Mapping[str, np.ndarray],
+    maps: Mapping[str, MapInUnit],
     grid: ImageGrid,
     quantities: Mapping[str, str],
     provenance: Mapping[str, Any],
@@ -30,7 +31,7 @@ def write_hdf5(
 
     Args:
         stream: open for writing and reading, from its start.
-        maps: name -> (height, width) or (pages, height, width), with ``reconstruction``.
+        maps: name -> image or volume, with ``reconstruction``.
         grid: their pixels.
         quantities: name -> what it is, in words.
         provenance: name -> text or list of texts.
@@ -40,13 +41,14 @@ def write_hdf5(
         entry = file.create_group("entry")
         entry.attrs.update(NX_class="NXentry", default="data")
         data = entry.create_group("data")
-        axes = ["y", "x"] if maps[SIGNAL].ndim == 2 else [".", "y", "x"]
+        axes = ["y", "x"] if len(maps[SIGNAL].shape) == 2 else [".", "y", "x"]
         data.attrs.update(NX_class="NXdata", signal=SIGNAL, axes=axes, pixel_mm=grid.pixel_mm)
         for name, values in maps.items():
             dataset = data.create_dataset(name, values.shape, np.float32)
             for index in range(len(values)):  # of a volume one slice after another
                 dataset[index] = values[index]
-            dataset.attrs.update(units="1/mm", long_name=quantities[name], pixel_mm=grid.pixel_mm)
+            told = {"units": values.unit, "long_name": quantities[name]}
+            dataset.attrs.update(told, pixel_mm=grid.pixel_mm)
         if ERRORS in maps:
             data[f"{SIGNAL}_errors"] = data[ERRORS]
         for name, centres in zip(("x", "y"), grid.centres_mm(), strict=True):

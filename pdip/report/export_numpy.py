@@ -8,25 +8,27 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from pdip.units import MapInUnit
+
 
 def write_npz(
     stream: IO[bytes],
-    maps: Mapping[str, np.ndarray],
+    maps: Mapping[str, MapInUnit],
     pixel_mm: float,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write images or volumes, ``pixel_mm`` and ``provenance`` (JSON), as numpy.savez would.
+    """Write images or volumes, ``pixel_mm``, ``units`` and ``provenance`` (JSON) as savez would.
 
     Args:
         stream: open for writing, from its start.
-        maps: name -> (height, width) or (pages, height, width), 1/mm.
+        maps: name -> image or volume, all in one unit.
         pixel_mm: side of a pixel.
         provenance: what can be JSON.
     """
     entries = {
-        **maps,
+        **{name: values[:] for name, values in maps.items()},
         "pixel_mm": np.float64(pixel_mm),
-        "units": np.array("1/mm"),
+        "units": np.array(next(iter(maps.values())).unit),
         "provenance": np.array(json.dumps(provenance)),
     }
     write_entries(stream, entries)

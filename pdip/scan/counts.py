@@ -179,8 +179,8 @@ class Counts:
             )
         if told:
             self.said.append(
-                f"{total - int(usable.sum())} of the {total} rays that were measured have weight 0: "
-                f"{', '.join(told)}."
+                f"{total - int(usable.sum())} of the {total} rays that were measured have weight "
+                f"0: {', '.join(told)}."
             )
 
     def _tell_flats(self, variance: np.ndarray, usable: np.ndarray) -> None:
