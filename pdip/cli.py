@@ -282,7 +282,3 @@ def run_roi(command: argparse.Namespace) -> int:
     plural = "s" if pixels > 1 else ""
     print(f"{mean:.6g} ± {std:.2g} {command.unit} (mean over {pixels} pixel{plural})")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -133,7 +133,7 @@ def test_torchrun_gives_the_numbers_of_one_process(files, tmp_path, by_one_proce
     out = tmp_path / "two"
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-         "-m", "pdip.cli", *options(files, out)],
+         "-m", "pdip", *options(files, out)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -151,7 +151,7 @@ def test_a_run_whose_rank_was_killed_is_resumed(files, tmp_path, by_one_process)
     (sentence,) = sentences(results)
     assert "died" in sentence and "--resume" in sentence and str(out) in sentence
     assert (out / "fit.safetensors").exists() and not (out / "summary.json").exists()
-    results = processes("-m", "pdip.cli", *options(files, out, "--resume"))
+    results = processes("-m", "pdip", *options(files, out, "--resume"))
     assert [code for code, _, _ in results] == [0, 0], results
     assert "fit: read back" in results[0][1] and not results[1][1]
     assert_same(out, by_one_process)
@@ -159,7 +159,7 @@ def test_a_run_whose_rank_was_killed_is_resumed(files, tmp_path, by_one_process)
 
 @pytest.mark.slow
 def test_unusable_input_is_said_once_by_all_ranks(files, tmp_path):  # noqa: F811
-    results = processes("-m", "pdip.cli", *options(files, tmp_path / "run", "--dip.tv_wieght", "1"))
+    results = processes("-m", "pdip", *options(files, tmp_path / "run", "--dip.tv_wieght", "1"))
     assert [code for code, _, _ in results] == [2, 2]
     assert len(sentences(results)) == 1 and "dip.tv_weight" in sentences(results)[0]
     assert not (tmp_path / "run").exists()
@@ -243,7 +243,7 @@ def test_a_rank_takes_the_gpu_of_its_number(monkeypatch):
 def test_two_gpus_agree_with_one(files, tmp_path):  # noqa: F811
     assert reconstruct(files, tmp_path / "one", "--device", "cuda") == 0
     results = processes(
-        "-m", "pdip.cli", *options(files, tmp_path / "two", "--device", "cuda")
+        "-m", "pdip", *options(files, tmp_path / "two", "--device", "cuda")
     )  # fmt: skip
     assert [code for code, _, _ in results] == [0, 0], results
     one, two = (torch.from_numpy(np.load(tmp_path / run / "std.npy")) for run in ("one", "two"))
