@@ -260,6 +260,15 @@ def test_what_reconstruct_refuses_validate_refuses_in_the_same_sentence(
     assert codes == [2, 2] and sentences[0] == sentences[1] and words in sentences[0]
 
 
+@pytest.mark.parametrize("size, words", [(6, "7.5 detector elements wide; --binning 5"), (24, "")])
+def test_elements_finer_than_pixels_are_named_with_how_many_fit(tmp_path, capsys, size, words):
+    np.save(tmp_path / "fine.npy", np.random.default_rng(0).uniform(1, 2, (6, 45)))
+    given = ["--sinogram", str(tmp_path / "fine.npy"), "--image-size", str(size)]
+    assert cli.main(["validate", *given, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert words in out and ("would join" in out) == bool(words)
+
+
 def test_a_folder_that_cannot_be_made_is_refused(files, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert validate(files, "--out", tmp_path / "file" / "run") == 2

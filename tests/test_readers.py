@@ -81,6 +81,23 @@ def test_a_disc_that_the_inscribed_square_cuts_gets_the_covering_grid(tmp_path):
         assert scan.grid.shape == shape
 
 
+def test_a_root_that_pokes_out_of_the_inscribed_square_gets_the_covering_grid(tmp_path):
+    """Less than half a percent of the sinogram, and yet no image in the square explains it."""
+    angles, position = np.radians(np.arange(0, 180, 3))[:, None], np.arange(101) - 50.0
+    noise = np.random.default_rng(0).normal(0, 0.3, (60, 101))
+
+    def chord(radius, x):
+        return 2 * np.sqrt(np.clip(radius**2 - (position - x * np.cos(angles)) ** 2, 0, None))
+
+    root = chord(32, 0) + noise
+    assert read_scan(save_npy(tmp_path, root)).grid.shape == (71, 71)
+    poking = root + 0.5 * chord(5, 37)
+    assert read_scan(save_npy(tmp_path, poking)).grid.shape == (101, 101)
+    spike = root.copy()
+    spike[7, 99] += 50
+    assert read_scan(save_npy(tmp_path, spike)).grid.shape == (71, 71)
+
+
 @pytest.mark.parametrize("suffix", [".yaml", ".yml"])
 def test_sidecar_next_to_the_npy_gives_the_geometry(tmp_path, suffix):
     yaml = """

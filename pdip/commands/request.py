@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -94,7 +95,8 @@ class Request:
         scan = read_scan(self.source["sinogram"], self.source["geometry"], **self.reading)
         read = functools.partial(read_ground_truth, row=self.reading["row"])
         truth, assumed = read_truth(self.source, read, scan.grid, self.reading["dataset"])
-        scan = replace(scan, assumptions=(*scan.assumptions, *assumed, *check_reading(scan)))
+        assumed = [*assumed, *self._finer_rays(scan), *check_reading(scan)]
+        scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
         if self.check:
             CheckDesign(**self.settings.calibration).withheld(scan)
         return scan, truth
@@ -107,6 +109,20 @@ class Request:
         """
         stack = read_stack(self.source["sinogram"], self.source["geometry"], **self.reading)
         truths, assumed = read_truth(self.source, read_true_slices, stack, self.reading["dataset"])
+        assumed = [*assumed, *self._finer_rays(stack)]
         with contextlib.suppress(InputError):  # of the slice in the middle: others have a result
             assumed = [*assumed, *check_reading(stack.middle)]
         return replace(stack, assumptions=(*stack.assumptions, *assumed)), truths
+
+    def _finer_rays(self, scan: Scan | Stack) -> tuple[str, ...]:
+        """What to say where several detector elements see one pixel: they only take longer."""
+        width = scan.grid.pixel_mm / scan.geometry.covering_grid().pixel_mm
+        elements = scan.geometry.num_detectors
+        joined = [n for n in range(2, math.floor(width + 1e-6) + 1) if elements % n == 0]
+        if not joined:
+            return ()
+        return (
+            f"A pixel is {width:.2g} detector elements wide; --binning "
+            f"{self.reading['binning'] * joined[-1]} would join them, with fewer rays to compute "
+            "with.",
+        )

@@ -4,7 +4,6 @@ What is not in the file is assumed, and each assumption is one sentence in ``Sca
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ import torch
 from pdip.errors import InputError
 from pdip.scan.binning import joined_weights
 from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
+from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
-from pdip.scan.grid import ImageGrid
 from pdip.scan.preprocessing import Measured, Preprocessing
 from pdip.scan.scan import Scan, check_finite, check_shape, rays_tensor
 
@@ -33,9 +32,6 @@ GEOMETRY_KEYS = (
 ANGLE_KEYS = ("angles", "angles_deg", "first_deg", "step_deg")
 GRID_KEYS = ("image_shape", "pixel_mm")
 
-OUTSIDE_FRACTION = 0.005
-"""Part of the sinogram that may lie outside the inscribed square before the grid is widened. A disc
-as wide as 0.85 of the field of view has 16 % of its area outside, but 0.9 % of its sinogram."""
 LARGE_LINE_INTEGRAL = 100.0
 
 
@@ -233,59 +229,3 @@ def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -
             "the key 'angles_deg'."
         )
     return tuple(math.degrees(angle) for angle in angles)
-
-
-def build_grid(
-    fields: dict,
-    summed: Callable[[], np.ndarray],
-    geometry: ParallelBeam | FanBeam,
-    said: list[str],
-) -> ImageGrid:
-    """Return the grid of the file, or of its reference image, or one that fits the object.
-
-    Args:
-        fields: the keys of the file.
-        summed: gives the sinogram, or the sum of those of a stack, where it is needed.
-        geometry: where the rays run.
-        said: receives what is assumed.
-    """
-    shape, pixel_mm = fields.get("image_shape"), fields.get("pixel_mm")
-    if shape is not None:
-        shape = number_tuple("image_shape", shape)
-    if shape is None and pixel_mm is None:
-        for image_key, pixel_key in (("reference", "ref_pixel_mm"), ("ground_truth", "pixel_mm")):
-            image = fields.get(image_key)
-            if getattr(image, "ndim", None) in (2, 3):
-                shape, pixel_mm = image.shape[-2:], fields.get(pixel_key)
-                said.append(f"The image grid is that of the {image_key} in the file.")
-                break
-    if shape is not None and pixel_mm is not None:
-        return ImageGrid(tuple(shape), pixel_mm)
-    fitting, sentence = _fitting_grid(summed(), geometry)
-    if shape is not None:
-        grid = ImageGrid(tuple(shape))
-        grid = ImageGrid(grid.shape, max(fitting.size_mm) / max(grid.shape))
-    elif pixel_mm is not None:
-        pixel_mm = positive_mm("pixel_mm", pixel_mm)
-        grid = fitting.resized(max(1, round(min(max(fitting.size_mm) / pixel_mm, 2**31))))
-        grid = ImageGrid(grid.shape, pixel_mm)
-    else:
-        grid = fitting
-    height, width = grid.shape
-    said.append(f"{sentence}: {height} x {width} pixels of {grid.pixel_mm:.4g} mm.")
-    return grid
-
-
-def _fitting_grid(values: np.ndarray, geometry: ParallelBeam | FanBeam) -> tuple[ImageGrid, str]:
-    """Return the inscribed grid, or the covering one where the object reaches outside of it."""
-    inscribed = geometry.inscribed_grid()
-    angle, offset = geometry.ray_lines()
-    reach = inscribed.size_mm[0] / 2 * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
-    total, outside = float(values.sum()), float(values[np.abs(offset) > reach].sum())
-    if outside <= OUTSIDE_FRACTION * total:
-        return inscribed, "The image grid is the square inscribed in the field of view"
-    sentence = (
-        f"{outside / total:.0%} of the sinogram lies outside the square inscribed in the field of "
-        "view, so the image grid covers all of the field of view"
-    )
-    return geometry.covering_grid(), sentence

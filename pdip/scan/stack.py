@@ -10,7 +10,8 @@ import numpy as np
 from pdip.errors import InputError
 from pdip.scan.binning import grouped
 from pdip.scan.checks import positive_int, shown
-from pdip.scan.fields import build_geometry, build_grid, measured, raw_values, with_mask
+from pdip.scan.fields import build_geometry, measured, raw_values, with_mask
+from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
 from pdip.scan.preprocessing import Preprocessing

@@ -1,0 +1,85 @@
+"""The image grid of a scan: that of its file, or one that holds all that its rays see."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pdip.scan.checks import number_tuple, positive_mm
+from pdip.scan.geometry import FanBeam, ParallelBeam
+from pdip.scan.grid import ImageGrid
+
+OUTSIDE_FRACTION = 0.005
+"""Part of the sinogram that may lie outside the inscribed square before the grid is widened. A disc
+as wide as 0.85 of the field of view has 16 % of its area outside, but 0.9 % of its sinogram."""
+SEEN = 5.0
+"""Robust standard deviations over the median of the rays beside the square: an object, no noise."""
+SEEN_FRACTION, SEEN_RAYS = 0.002, 3
+"""Part and number of the rays beside the square that see an object before the grid is widened."""
+
+
+def build_grid(
+    fields: dict,
+    summed: Callable[[], np.ndarray],
+    geometry: ParallelBeam | FanBeam,
+    said: list[str],
+) -> ImageGrid:
+    """Return the grid of the file, or of its reference image, or one that fits the object.
+
+    Args:
+        fields: the keys of the file.
+        summed: gives the sinogram, or the sum of those of a stack, where it is needed.
+        geometry: where the rays run.
+        said: receives what is assumed.
+    """
+    shape, pixel_mm = fields.get("image_shape"), fields.get("pixel_mm")
+    if shape is not None:
+        shape = number_tuple("image_shape", shape)
+    if shape is None and pixel_mm is None:
+        for image_key, pixel_key in (("reference", "ref_pixel_mm"), ("ground_truth", "pixel_mm")):
+            image = fields.get(image_key)
+            if getattr(image, "ndim", None) in (2, 3):
+                shape, pixel_mm = image.shape[-2:], fields.get(pixel_key)
+                said.append(f"The image grid is that of the {image_key} in the file.")
+                break
+    if shape is not None and pixel_mm is not None:
+        return ImageGrid(tuple(shape), pixel_mm)
+    fitting, sentence = _fitting_grid(summed(), geometry)
+    if shape is not None:
+        grid = ImageGrid(tuple(shape))
+        grid = ImageGrid(grid.shape, max(fitting.size_mm) / max(grid.shape))
+    elif pixel_mm is not None:
+        pixel_mm = positive_mm("pixel_mm", pixel_mm)
+        grid = fitting.resized(max(1, round(min(max(fitting.size_mm) / pixel_mm, 2**31))))
+        grid = ImageGrid(grid.shape, pixel_mm)
+    else:
+        grid = fitting
+    height, width = grid.shape
+    said.append(f"{sentence}: {height} x {width} pixels of {grid.pixel_mm:.4g} mm.")
+    return grid
+
+
+def _fitting_grid(values: np.ndarray, geometry: ParallelBeam | FanBeam) -> tuple[ImageGrid, str]:
+    """Return the inscribed grid, or the covering one where the object reaches outside of it."""
+    inscribed = geometry.inscribed_grid()
+    angle, offset = geometry.ray_lines()
+    reach = inscribed.size_mm[0] / 2 * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
+    beside = values[np.abs(offset) > reach]
+    if not _sees_an_object(beside, float(values.sum())):
+        return inscribed, "The image grid is the square inscribed in the field of view"
+    sentence = (
+        "Rays that pass beside the square inscribed in the field of view see the object, so the "
+        "image grid covers all of the field of view"
+    )
+    return geometry.covering_grid(), sentence
+
+
+def _sees_an_object(beside: np.ndarray, total: float) -> bool:
+    """Whether rays beside the square hold a part of the sinogram, or some stand out of the air."""
+    if beside.size == 0:
+        return False
+    if float(beside.sum()) > OUTSIDE_FRACTION * total:
+        return True
+    above = beside - np.median(beside)
+    noise = 1.4826 * float(np.median(np.abs(above)))
+    seen = int((above > max(SEEN * noise, 1e-6 * float(above.max()))).sum())
+    return seen >= SEEN_RAYS and seen > SEEN_FRACTION * beside.size
