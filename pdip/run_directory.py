@@ -46,6 +46,12 @@ EXPORTED = (
 )  # fmt: skip
 """Files of ``pdip export``, which are of no use once the run beside them is another."""
 
+EVALUATION = "evaluation.json"
+"""Every score of a run against the truth, as ``experiments/evaluate_calibration.py`` writes it."""
+
+EVALUATED = (EVALUATION, "evaluation.png", "evaluation.pdf")
+"""The scores and their figure: no part of a run, and of no use once it is another."""
+
 FILES = (
     *EXPORTED,
     *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, REPORT, REPORT_DATA, ROTATION_AXIS, CALIBRATION,
@@ -154,13 +160,13 @@ class RunDirectory:
         return present
 
     def _clear(self) -> None:
-        """Remove what a run leaves, that of its parts first."""
+        """Remove what a run leaves and what was made of it, that of its parts first."""
         for part in (*map(self.slice, self.slice_numbers()), *self._candidates()):
             part._clear()
             _remove_empty(part.path)
         for folder in (SLICES, CANDIDATES):
             _remove_empty(self.path / folder)
-        self._remove(FILES)
+        self._remove((*EVALUATED, *FILES))
 
     def slice(self, number: int) -> "RunDirectory":
         """The folder of the run of one slice of a stack."""

@@ -13,7 +13,7 @@ from pdip.device import checked_device
 from pdip.errors import InputError
 from pdip.region import read_box, read_mask
 from pdip.report.summary import summary
-from pdip.run_directory import FILES, RunDirectory
+from pdip.run_directory import EVALUATED, FILES, RunDirectory
 from pdip.scan import shepp_logan
 from pdip.settings import Settings
 from pdip.stages import Observer, StageClock
@@ -237,6 +237,22 @@ def test_a_folder_with_a_run_is_neither_taken_nor_mixed_up(run, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_new_run_in_the_folder_takes_the_evaluation_of_the_old_one_away(run, tmp_path):
+    settings = Settings.of(QUICK).resolved()
+    directory = RunDirectory(tmp_path)
+    directory.begin(run[0], settings)
+    folders = (tmp_path, directory.slice(3).path)
+    folders[1].mkdir(parents=True)
+    evaluated = {folder / name for name in EVALUATED for folder in folders}
+    kept = {folder / "evaluation.txt" for folder in folders}
+    for file in evaluated | kept:
+        file.write_text("of the old run")
+    directory.begin(run[0], settings, resume=True)
+    assert {*tmp_path.rglob("evaluation.*")} == evaluated | kept
+    directory.begin(run[0], settings, overwrite=True)
+    assert {*tmp_path.rglob("evaluation.*")} == kept
+
+
 def test_resuming_something_else_names_what_differs(run, tmp_path):
     scan = run[0]
     directory = RunDirectory(tmp_path)
@@ -293,7 +309,8 @@ def test_out_that_is_a_file_is_refused(run, tmp_path):
 
 
 def test_all_written_names_are_owned():
-    assert len(set(FILES)) == len(FILES)
+    owned = (*EVALUATED, *FILES)
+    assert len(set(owned)) == len(owned)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
