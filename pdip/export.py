@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.folder import Folder
 from pdip.report.export_numpy import write_npz
 from pdip.report.export_tiff import write_tiff
 from pdip.run_directory import ARRAYS, BOUNDS, INPUT, RECALIBRATED, SETTINGS, SUMMARY, RunDirectory
@@ -49,7 +50,7 @@ def export(directory: RunDirectory, kind: str, out: Path, overwrite: bool) -> li
             maps[name.removesuffix(".npy")] = read_npy(path)["sinogram"]
     with directory.understood():
         fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
-    place = RunDirectory(out)
+    place = Folder(out)
     present = [name for name in fills if (out / name).exists()]
     if present and not overwrite:
         raise InputError(f"{out / present[0]} is there already; give --overwrite or another --out.")
