@@ -17,6 +17,7 @@ from pdip.run_directory import EVALUATED, FILES, RunDirectory
 from pdip.scan import shepp_logan
 from pdip.settings import Settings
 from pdip.stages import Observer, StageClock
+from pdip.withholding import random_rays
 
 QUICK = {
     "network": {"scales": 2, "channels": 8},
@@ -147,7 +148,7 @@ def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch)
         "evidence": {"max_evaluations": 2, "objective": "conditional"},
     }
     pdip.reconstruct(scan, brief)
-    withheld = pipeline.withheld_rays(scan, 0)
+    withheld = random_rays(scan, 0)
     assert used[0] is None and len(used) == 2
     assert torch.equal(used[1] == 0, withheld)
     assert 0.05 < withheld.double().mean() < 0.3
