@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -261,24 +261,7 @@ class _Run:
                     "the posterior holds values that are NaN or infinite; raise the noise level "
                     "with --noise-std or use float64 with --ray.dtype float64"
                 )
-            compression = worst_compression(posterior)
-            if compression is not None:
-                rays, kept = compression.basis.shape
-                outside = compression.left_outside / rays
-                self.clock.assume(
-                    [
-                        f"the posterior is that given {kept} combinations of the {rays} rays; the "
-                        f"signal outside of them, {outside:.2g} noise variances a ray, counts as "
-                        "unknown"
-                    ]
-                )
-            if not posterior.solution.converged:
-                self.clock.assume(
-                    [
-                        "conjugate gradients ended with a relative residual of "
-                        f"{posterior.solution.worst_residual:.1e}; what they left counts as unknown"
-                    ]
-                )
+            self.clock.assume(unknown_sentences(posterior))
             said.append(
                 f"mean std {float(std.mean()):.3g} 1/mm, worst residual of the solves "
                 f"{posterior.solution.worst_residual:.1e}"
@@ -300,6 +283,23 @@ def ray_of(scan: Scan, settings: Settings) -> RayTransform:
     keywords["device"] = checked_device(keywords.get("device", "cpu"))
     keywords["dtype"] = chosen("dtype", keywords.get("dtype", "float32"))
     return ray_transform(scan.geometry, scan.grid, **keywords)
+
+
+def unknown_sentences(posterior: Mixture) -> Iterator[str]:
+    """What the solver left out of a posterior, and so is part of its variance."""
+    compression = worst_compression(posterior)
+    if compression is not None:
+        rays, kept = compression.basis.shape
+        yield (
+            f"the posterior is that given {kept} combinations of the {rays} rays; the signal "
+            f"outside of them, {compression.left_outside / rays:.2g} noise variances a ray, counts "
+            "as unknown"
+        )
+    if not posterior.solution.converged:
+        yield (
+            "conjugate gradients ended with a relative residual of "
+            f"{posterior.solution.worst_residual:.1e}; what they left counts as unknown"
+        )
 
 
 def evidence_sentence(fits) -> str:
