@@ -58,12 +58,7 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
         again = again + evaluation * EVALUATIONS
         cross = cross + pairs * (ITERATIONS + 1) + gram
     total = Passes(1) + pixel_bases + first + cross + variance + saved
-    return total + again + cross + variance if relinearised(model) else total
-
-
-def relinearised(model: LinearGaussianModel) -> bool:
-    """Whether the slopes are renewed after a first search."""
-    return model.activation == "before" and model.jacobian.network.activation.name != "none"
+    return total + again + cross + variance if model.slope_varies else total
 
 
 def most_rows(solver: Solver, num_rays: int) -> int:

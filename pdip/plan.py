@@ -12,15 +12,7 @@ import torch
 from pdip.errors import InputError
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.measurement import WORKING_MATRICES
-from pdip.passes import (
-    EVALUATIONS,
-    Passes,
-    most_rows,
-    pass_seconds,
-    predicted_passes,
-    relinearised,
-    usual_rows,
-)
+from pdip.passes import EVALUATIONS, Passes, most_rows, pass_seconds, predicted_passes, usual_rows
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.posterior.posterior import STD_SAMPLES
 from pdip.solvers import CG, Cholesky, Projected, Solver
@@ -72,7 +64,7 @@ def plan(
     rows, most = usual_rows(solver, num_rays), most_rows(solver, num_rays)
     passes = predicted_passes(model, num_rays, solver) * restarts
     jvp, vjp = pass_seconds(model)
-    searches = (2 if relinearised(model) else 1) * solver.rounds * restarts
+    searches = (2 if model.slope_varies else 1) * solver.rounds * restarts
     algebra = searches * EVALUATIONS * (rows**3 + 3 * patterns * rows**2) / FLOPS
     algebra /= torch.get_num_threads()
     seconds = jvp * passes.jvp + vjp * passes.vjp + algebra
