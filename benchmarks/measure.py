@@ -12,7 +12,8 @@ import pdip
 from benchmarks.passes import Meter, counted_passes
 from benchmarks.problems import Problem
 from benchmarks.standard import STEPS, StandardCost, standard_costs
-from pdip.plan import Passes, machine_memory, pass_seconds
+from pdip.passes import Passes, pass_seconds
+from pdip.plan import machine_memory
 from pdip.stages import StageClock, peak_memory_mb, reset_peak_memory
 
 SEARCH = ("linearise", "evidence")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pdip.linearised import Jacobian
-from pdip.plan import Passes
+from pdip.passes import Passes
 from pdip.stages import Observer
 
 

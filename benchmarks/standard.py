@@ -15,7 +15,7 @@ from benchmarks.passes import Meter
 from pdip.evidence.data import Data
 from pdip.evidence.marginal import MatrixFree
 from pdip.linearised import LinearGaussianModel
-from pdip.plan import Passes
+from pdip.passes import Passes
 from pdip.solvers import CG
 from pdip.solvers.conjugate_gradients import conjugate_gradients
 from pdip.stages import StageClock

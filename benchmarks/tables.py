@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.measure import INFERENCE, Measurement
 from benchmarks.standard import STEPS
-from pdip.plan import Passes
+from pdip.passes import Passes
 
 
 def report(machine: dict, problems: Sequence[Measurement], growth: Sequence[Measurement]) -> str:

@@ -19,7 +19,7 @@ from pdip.calibration import bootstrap, evaluate
 from pdip.experiment import QUICK, save_figure, true_image
 from pdip.experiment_command import command_line, perform, positive
 from pdip.report import draw_calibration
-from pdip.run_directory import POSTERIOR, RunDirectory
+from pdip.run_directory import EVALUATION, POSTERIOR, RunDirectory
 from pdip.scan import shepp_logan
 from pdip.strict_json import strict
 
@@ -76,7 +76,7 @@ def main() -> None:
     run = quick_run() if given.quick else finished_run(given.result, given.ground_truth)
     found = measured(*run, samples=given.samples, block=given.block)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "evaluation.json"
+    path = out / EVALUATION
     path.write_text(json.dumps(found, indent=2))
     save_figure(draw_calibration({"posterior": json.loads(path.read_text())}), path)
     for name, band in found["bands"].items():

@@ -16,7 +16,7 @@ from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
 from pdip.calibration.verdict import applied, pattern, verdict
 from pdip.calibration.whiteness import Correlation
-from pdip.check_design import REGIONS, CheckDesign, used_rays
+from pdip.check_design import REGIONS, CheckDesign
 from pdip.checkpoints import Checkpoints
 from pdip.in_sample import leave_one_out_scores, residual_whiteness
 from pdip.pipeline import ray_of, reconstruct
@@ -28,6 +28,7 @@ from pdip.settings import Settings
 from pdip.stages import Observer, StageClock, StageCost
 from pdip.typing import Image, Mask
 from pdip.withheld import compared, signal_covariances
+from pdip.withholding import used_rays
 
 CHECK = "check"
 

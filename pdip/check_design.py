@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -10,6 +10,7 @@ from pdip.calibration.recalibration import NOISE
 from pdip.errors import InputError
 from pdip.scan import Scan
 from pdip.typing import Mask
+from pdip.withholding import random_rays, used_rays, without_rays
 
 WITHHELD = ("auto", "views", "rays")
 REGIONS = {
@@ -91,8 +92,7 @@ class CheckDesign:
                 )
             marked[((torch.arange(count) + 0.5) * views / count).long()] = True
         else:
-            generator = torch.Generator().manual_seed(self.seed)
-            marked = torch.rand(marked.shape, generator=generator) < self.share
+            marked = random_rays(scan, self.seed, self.share)
         used = used_rays(scan)
         marked = marked.to(used.device) & used
         if not bool(marked.any()):
@@ -116,12 +116,4 @@ class CheckDesign:
         if self.kind(scan) == "views":
             kept = (~withheld.any(1)).nonzero()[:, 0]
             return scan.select(kept.tolist())
-        weights = torch.ones_like(scan.sinogram) if scan.weights is None else scan.weights
-        return replace(scan, weights=torch.where(withheld, 0, weights))
-
-
-def used_rays(scan: Scan) -> Mask:
-    """The rays of positive weight."""
-    if scan.weights is None:
-        return torch.ones_like(scan.sinogram, dtype=torch.bool)
-    return scan.weights > 0
+        return without_rays(scan, withheld)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pdip.errors import InputError
+from pdip.folder import Folder
 from pdip.report.export_numpy import write_npz
 from pdip.report.export_tiff import write_tiff
 from pdip.run_directory import ARRAYS, BOUNDS, INPUT, RECALIBRATED, SETTINGS, SUMMARY, RunDirectory
@@ -52,7 +53,7 @@ def export(
             maps[name] = unit.map(read_npy(path)["sinogram"], spread=name.startswith("std"))
     with directory.understood():
         fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
-    place = RunDirectory(out)
+    place = Folder(out)
     present = [name for name in fills if (out / name).exists()]
     if present and not overwrite:
         raise InputError(f"{out / present[0]} is there already; give --overwrite or another --out.")

@@ -7,11 +7,11 @@ import torch
 from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.leave_one_out import LeftOut, Precision, leave_rays_out, leave_views_out
 from pdip.calibration.whiteness import Correlation, whiteness
-from pdip.check_design import used_rays
 from pdip.posterior import Mixture
 from pdip.posterior.image_posterior import ImagePosterior
 from pdip.result import Result
 from pdip.scan import Scan
+from pdip.withholding import used_rays
 
 SIMULATED_RESIDUALS = 200
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,9 +25,7 @@ from pdip.settings import Settings, chosen
 from pdip.solvers import Solver
 from pdip.stages import Observer, StageClock
 from pdip.typing import Image
-
-HELD_OUT_FRACTION = 0.15
-"""Share of the rays that the objective ``conditional`` withholds from a fit of its own."""
+from pdip.withholding import random_rays, used_rays, without_rays
 
 
 def reconstruct(
@@ -214,11 +212,8 @@ class _Run:
     def _conditional_evidence(self, models, ray, solver) -> tuple[EvidenceFit, ...]:
         """Hyperparameters chosen on rays that a fit of its own did not see, for ``models``."""
         seed = self.settings.dip.get("seed", 0)
-        withheld = withheld_rays(self.scan, seed)
-        weights = torch.ones_like(self.scan.sinogram)
-        if self.scan.weights is not None:
-            weights = self.scan.weights
-        partial = replace(self.scan, weights=torch.where(withheld, 0, weights))
+        withheld = random_rays(self.scan, seed)
+        partial = without_rays(self.scan, withheld)
         fit = self._fit("fit_without_held_out", partial, ray)
         witnesses = [self._linearised(restart, ray) for restart in fit.restarts]
         found = self._optimised(witnesses, partial, solver, fit.tv_weight, withheld)
@@ -239,8 +234,7 @@ class _Run:
     @property
     def _num_rays(self) -> int:
         """Rays of positive weight."""
-        weights = self.scan.weights
-        return self.scan.sinogram.numel() if weights is None else int((weights > 0).sum())
+        return int(used_rays(self.scan).sum())
 
     def _plan(self, models: list[LinearGaussianModel]) -> Plan:
         """The solver that was asked for, else the one that suits, and what it will cost."""
@@ -267,24 +261,7 @@ class _Run:
                     "the posterior holds values that are NaN or infinite; raise the noise level "
                     "with --noise-std or use float64 with --ray.dtype float64"
                 )
-            compression = worst_compression(posterior)
-            if compression is not None:
-                rays, kept = compression.basis.shape
-                outside = compression.left_outside / rays
-                self.clock.assume(
-                    [
-                        f"the posterior is that given {kept} combinations of the {rays} rays; the "
-                        f"signal outside of them, {outside:.2g} noise variances a ray, counts as "
-                        "unknown"
-                    ]
-                )
-            if not posterior.solution.converged:
-                self.clock.assume(
-                    [
-                        "conjugate gradients ended with a relative residual of "
-                        f"{posterior.solution.worst_residual:.1e}; what they left counts as unknown"
-                    ]
-                )
+            self.clock.assume(unknown_sentences(posterior))
             said.append(
                 f"mean std {float(std.mean()):.3g} 1/mm, worst residual of the solves "
                 f"{posterior.solution.worst_residual:.1e}"
@@ -308,11 +285,21 @@ def ray_of(scan: Scan, settings: Settings) -> RayTransform:
     return ray_transform(scan.geometry, scan.grid, **keywords)
 
 
-def withheld_rays(scan: Scan, seed: int) -> torch.Tensor:
-    """A random share of the rays, the same for a seed: (views, detectors) bool."""
-    generator = torch.Generator().manual_seed(seed)
-    draw = torch.rand(scan.sinogram.shape, generator=generator)
-    return (draw < HELD_OUT_FRACTION).to(scan.sinogram.device)
+def unknown_sentences(posterior: Mixture) -> Iterator[str]:
+    """What the solver left out of a posterior, and so is part of its variance."""
+    compression = worst_compression(posterior)
+    if compression is not None:
+        rays, kept = compression.basis.shape
+        yield (
+            f"the posterior is that given {kept} combinations of the {rays} rays; the signal "
+            f"outside of them, {compression.left_outside / rays:.2g} noise variances a ray, counts "
+            "as unknown"
+        )
+    if not posterior.solution.converged:
+        yield (
+            "conjugate gradients ended with a relative residual of "
+            f"{posterior.solution.worst_residual:.1e}; what they left counts as unknown"
+        )
 
 
 def evidence_sentence(fits) -> str:

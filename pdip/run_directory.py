@@ -1,24 +1,16 @@
-"""A run's folder: every file is written whole or not at all, and what was computed is kept."""
+"""A run's folder: the names in it, when it may be taken, and what goes when it is taken anew."""
 
 import contextlib
-import io
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-from torch import Tensor
-
 from pdip.errors import InputError, OutputError
+from pdip.folder import AGAIN, Folder
 from pdip.ranks import by_first, rank
 from pdip.run_identity import differences, fingerprint, rounding, surroundings, withholds_others
 from pdip.scan import ImageGrid, Scan, Stack
-from pdip.strict_json import strict
-from pdip.tensor_file import packed, unpacked
 
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 POSTERIOR, SUMMARY, OVERVIEW = "posterior.safetensors", "summary.json", "overview.png"
@@ -46,6 +38,12 @@ EXPORTED = (
 )  # fmt: skip
 """Files of ``pdip export``, which are of no use once the run beside them is another."""
 
+EVALUATION = "evaluation.json"
+"""Every score of a run against the truth, as ``experiments/evaluate_calibration.py`` writes it."""
+
+EVALUATED = (EVALUATION, "evaluation.png", "evaluation.pdf")
+"""The scores and their figure: no part of a run, and of no use once it is another."""
+
 FILES = (
     *EXPORTED,
     *ARRAYS, POSTERIOR, SUMMARY, OVERVIEW, REPORT, REPORT_DATA, ROTATION_AXIS, CALIBRATION,
@@ -61,9 +59,6 @@ In the order in which they are removed: what says whose files these are goes las
 CHECK_STAGES = "check_*.safetensors"
 """Those of :data:`CHECKPOINTS`, and states on the way to them, that a check leaves."""
 
-AGAIN = "the command that made the run writes it again with --resume."
-"""What to do about a file of a run that is not as it was written."""
-
 UNFINISHED = "unfinished"
 """Folder inside the run's that holds the states of unfinished stages until the run is done."""
 
@@ -71,12 +66,11 @@ GRID, MADE_WITH, COMMAND = "grid", "made with", "command"
 """What the input says beside its fingerprint; not compared."""
 
 
-class RunDirectory:
-    """One run's folder. The only place where pdip writes files.
+class RunDirectory(Folder):
+    """One run's folder.
 
     A folder that already holds a run is taken only to go on with it (``resume``) or to replace
-    it (``overwrite``); other people's files in it are left alone either way. Of several ranks the
-    first alone reads and writes: the others are told what it read, and write nothing.
+    it (``overwrite``); other people's files in it are left alone either way.
 
     Args:
         path: the folder; made, with its parents, by :meth:`begin`.
@@ -86,7 +80,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.assumptions: tuple[str, ...] = ()
 
     @by_first
@@ -154,13 +148,13 @@ class RunDirectory:
         return present
 
     def _clear(self) -> None:
-        """Remove what a run leaves, that of its parts first."""
+        """Remove what a run leaves and what was made of it, that of its parts first."""
         for part in (*map(self.slice, self.slice_numbers()), *self._candidates()):
             part._clear()
             _remove_empty(part.path)
         for folder in (SLICES, CANDIDATES):
             _remove_empty(self.path / folder)
-        self._remove(FILES)
+        self._remove((*EVALUATED, *FILES))
 
     def slice(self, number: int) -> "RunDirectory":
         """The folder of the run of one slice of a stack."""
@@ -244,11 +238,10 @@ class RunDirectory:
             InputError: the run in the folder is another one; what differs is named.
         """
         try:
-            earlier = json.loads((self.path / INPUT).read_text(encoding="utf-8"))
-            before = yaml.safe_load((self.path / SETTINGS).read_text(encoding="utf-8"))
+            earlier, before = self.read_json(INPUT), self.read_yaml(SETTINGS)
             differing = differences(earlier, found, before, settings)
             parts = [dict(part) for part in earlier[MADE_WITH]]
-        except (OSError, ValueError, AttributeError, TypeError, KeyError, yaml.YAMLError):
+        except (ValueError, TypeError, AttributeError, KeyError):
             raise InputError(
                 f"{self.path} holds no run that can be resumed; replace it with --overwrite."
             ) from None
@@ -258,101 +251,6 @@ class RunDirectory:
                 "and settings, or start anew with --overwrite."
             )
         return parts, before
-
-    def make(self) -> None:
-        """Make the folder for a file that is no part of a run, such as a figure.
-
-        Raises:
-            OutputError: it cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be made ({error.strerror or error})") from None
-
-    def write_array(self, name: str, values: Tensor) -> None:
-        """An image as float32 ``.npy``."""
-        content = io.BytesIO()
-        np.save(content, values.detach().cpu().numpy().astype(np.float32), allow_pickle=False)
-        self.write(name, lambda stream: stream.write(content.getbuffer()))
-
-    def write_volume(self, name: str, slices: Iterable[np.ndarray], shape) -> None:
-        """Images one after another as one float32 ``.npy`` (slices, height, width)."""
-
-        def fill(stream) -> None:
-            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
-            np.lib.format.write_array_header_1_0(stream, header)
-            for image in slices:
-                stream.write(np.ascontiguousarray(image, "<f4").tobytes())
-
-        self.write(name, fill)
-
-    def write_figure(self, name: str, draw: Callable) -> None:
-        """The matplotlib figure that ``draw()`` gives, as PNG."""
-        self.write(name, lambda stream: draw().savefig(stream, format="png", dpi=150))
-
-    def write_json(self, name: str, values) -> None:
-        """Strict JSON: numbers that are NaN or infinite become null."""
-        text = json.dumps(strict(values), indent=2, ensure_ascii=False, allow_nan=False)
-        self.write_text(name, text + "\n")
-
-    def write_yaml(self, name: str, values) -> None:
-        """Plain data as YAML, in its order."""
-        self.write_text(name, yaml.safe_dump(values, sort_keys=False))
-
-    def write_text(self, name: str, text: str) -> None:
-        """UTF-8 text."""
-        self.write(name, lambda stream: stream.write(text.encode("utf-8")))
-
-    def write_tensors(
-        self, name: str, tensors: Mapping[str, Tensor], record, *, spare: str = ""
-    ) -> None:
-        """Tensors and a record as JSON in one file with a checksum."""
-        content = packed(tensors, record)
-        self.write(name, lambda stream: stream.write(content), spare=spare)
-
-    def write(self, name: str, fill: Callable, *, spare: str = "") -> None:
-        """Write a file whole or not at all: beside its place first, then moved there.
-
-        Args:
-            name: inside the folder; one in :data:`UNFINISHED` makes that folder.
-            fill: writes to the stream that it is called with.
-            spare: the name that the file before is moved to; empty to replace it.
-
-        Raises:
-            OutputError: it could not be written; what was there is there still.
-        """
-        if rank() > 0:
-            return
-        place = self.path / name
-        partly = place.with_name(f".{place.name}.{os.getpid()}.partly")
-        try:
-            if place.parent != self.path:
-                place.parent.mkdir(exist_ok=True)
-            with partly.open("w+b") as stream:  # HDF5 reads what it wrote
-                fill(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if spare and place.exists():
-                os.replace(place, self.path / spare)
-            os.replace(partly, place)
-        except OSError as error:
-            raise OutputError(f"{place} cannot be written ({error.strerror or error})") from None
-        finally:
-            with contextlib.suppress(OSError):
-                partly.unlink(missing_ok=True)
-
-    def discard(self, name: str) -> None:
-        """Remove a file that is of no use."""
-        if rank() > 0:
-            return
-        with contextlib.suppress(OSError):
-            (self.path / name).unlink(missing_ok=True)
-
-    @by_first
-    def holds(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        return (self.path / name).exists()
 
     @contextlib.contextmanager
     def understood(self) -> Iterator[None]:
@@ -366,51 +264,6 @@ class RunDirectory:
             raise InputError(
                 f"the files in {self.path} are not those of a run of this pdip ({said}); {AGAIN}"
             ) from None
-
-    def read_json(self, name: str):
-        """What a file that :meth:`write_json` wrote holds.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
-
-    def read_yaml(self, name: str) -> dict:
-        """What a file that :meth:`write_yaml` wrote holds.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
-        try:
-            return dict(yaml.safe_load((self.path / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, yaml.YAMLError):
-            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
-
-    def read_array(self, name: str) -> np.ndarray:
-        """What a file that :meth:`write_array` or :meth:`write_volume` wrote holds, mapped.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
-        try:
-            return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise InputError(f"{self.path / name} is missing or damaged; {AGAIN}") from None
-
-    @by_first
-    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict]:
-        """Tensors and record of a file that :meth:`write_tensors` wrote.
-
-        Raises:
-            InputError: there is no such file, or it is damaged.
-        """
-        path = self.path / name
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; name the folder of a finished run.")
-        return unpacked(path)
 
 
 def _remove_empty(folder: Path) -> None:

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pdip.calibration_check import CHECK, CalibrationCheck
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.ranks import LostRank, by_first
@@ -162,9 +160,8 @@ def write_result(
     """
     terminal.started("files")
     showing = _Showing(directory)
-    directory.write_array("reconstruction.npy", result.image)
-    directory.write_array("std.npy", result.std)
-    directory.write_array("posterior_mean.npy", result.mean)
+    for name, values in zip(ARRAYS, (result.image, result.std, result.mean), strict=True):
+        directory.write_array(name, values)
     directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
     figures = {OVERVIEW: lambda: draw_overview(result.image, result.std, truth, scan.grid)}
     if scan.rotation_axis is not None:
@@ -238,7 +235,7 @@ def write_volumes(
     terminal.started("files")
     directory, showing = run.directory, _Showing(run.directory)
     run.write_volumes(outcomes, ARRAYS)
-    volumes = [np.load(directory.path / name, mmap_mode="r") for name in ARRAYS[:2]]
+    volumes = [directory.read_array(name) for name in ARRAYS[:2]]
     numbers = [outcome.number for outcome in outcomes]
     draw = functools.partial(draw_volume, *volumes, numbers, run.stack.grid)
     showing.show(OVERVIEW, directory.write_figure, OVERVIEW, draw)

@@ -30,7 +30,7 @@ from torch import Tensor
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.evidence import Conditional, Profile, log_evidence
 from pdip.kept import FIT_SECTIONS, Borrowing, Kept, identity
-from pdip.pipeline import reconstruct, withheld_rays
+from pdip.pipeline import reconstruct
 from pdip.posterior import ImagePosterior
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.result import Result, mean_of
@@ -38,6 +38,7 @@ from pdip.scan import Scan
 from pdip.selection_result import Score, Selection
 from pdip.settings import Settings
 from pdip.stages import Observer
+from pdip.withholding import random_rays, used_rays, without_rays
 
 SEED_OFFSET = 2**31
 """Keeps these withheld rays apart from those that a fit of the same seed withholds for itself."""
@@ -83,9 +84,7 @@ def select(
     """
     settings = checked(candidates)
     observer, kept = observer or Observer(), kept or Kept()
-    held_out = withheld_rays(scan, seed + SEED_OFFSET)
-    if scan.weights is not None:
-        held_out &= scan.weights > 0
+    held_out = random_rays(scan, seed + SEED_OFFSET) & used_rays(scan)
     if not held_out.any():
         raise InputError(
             f"expected rays enough to withhold some of them, got {scan.sinogram.numel()}; compare "
@@ -116,8 +115,7 @@ def select(
 
 def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> Score:
     """How well one candidate foretells the rays ``held_out``, (views, detectors) bool."""
-    weights = torch.ones_like(scan.sinogram) if scan.weights is None else scan.weights
-    partial = replace(scan, weights=torch.where(held_out, 0, weights))
+    partial = without_rays(scan, held_out)
     try:
         result = reconstruct(partial, settings, observer=observer, checkpoints=checkpoints)
         joint = conditional_evidence(result, scan, held_out)
@@ -127,7 +125,7 @@ def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> S
         raise
     except ComputationError as error:
         return Score("", torch.zeros(0).double(), failure=str(error))
-    num_fitted = int((partial.weights > 0).sum())
+    num_fitted = int(used_rays(partial).sum())
     return Score(
         name="",
         held_out=foretold.cpu(),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from pdip.calibration.held_out import WithheldRays
-from pdip.check_design import used_rays
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior
 from pdip.ray import RayTransform
 from pdip.scan import Scan
 from pdip.typing import Image, Mask, Sinogram
+from pdip.withholding import used_rays
 
 SAMPLES = 512
 CHUNK = 64

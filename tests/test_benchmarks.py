@@ -17,7 +17,7 @@ from benchmarks.problems import GROWTH, PROBLEMS, QUICK, Problem
 from benchmarks.standard import PROBES, PRODUCTS, STEPS, covariance_step, hutchinson_step
 from benchmarks.tables import report
 from pdip.evidence.data import Data
-from pdip.plan import Passes
+from pdip.passes import Passes
 
 TINY = Problem(
     "tiny",

@@ -23,6 +23,7 @@ from pdip.dip import (
     total_variation,
     training,
 )
+from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy, HeldOutRays
 from pdip.dip.tv_reconstruction import edge_adjoint, tv_reconstruction
 from pdip.dip.unet import OutputActivation, upsample2
@@ -522,7 +523,7 @@ def test_mixed_restarts_take_their_starts_in_turn():
     data = start.DataTerm.of(scan, ray, noise_std)
     tv, fbp = start.mixed_start(data)
     plan = training.Training(data, (tv, fbp), 0.01, 3e-3, 100, Discrepancy, 0, None)
-    fits = training.train_restarts(plan, UNet(2, 8, image_scale=1.2), 3)
+    fits = train_restarts(plan, UNet(2, 8, image_scale=1.2), 3)
     for fit, begun in zip(fits, (tv, fbp, tv), strict=True):
         assert relative(fit.network_input, begun.image / 1.2) < 1e-6
 
@@ -573,9 +574,10 @@ def test_clipped_sigmoid_is_refitted_without_it_unless_it_was_asked_for(monkeypa
 
     def clipping(plan, network, count):
         asked.append(network.activation.name)
-        return None if network.activation.name == "sigmoid" else train(plan, network, count)
+        if network.activation.name == "sigmoid":
+            return None
+        return train_restarts(plan, network, count)
 
-    train = training.train_restarts
     monkeypatch.setattr("pdip.dip.fit.train_restarts", clipping)
     result = fit_dip(scan, ray, noise_std=noise_std, max_steps=30, restarts=1)
     assert asked == ["sigmoid", "none"]
@@ -651,10 +653,9 @@ def test_given_noise_level_that_no_image_reaches_is_said():
 @pytest.mark.slow
 def test_restart_that_ends_far_above_the_others_is_left_out(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
-    train = training.train_restarts
 
     def spoiling(plan, network, count):
-        fits = train(plan, network, count)
+        fits = train_restarts(plan, network, count)
         fits[1] = replace(fits[1], image=0.3 * fits[1].image)
         return fits
 

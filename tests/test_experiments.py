@@ -19,6 +19,7 @@ from pdip.errors import ComputationError, InputError
 from pdip.experiment import Rows
 from pdip.experiment_command import perform
 from pdip.report.experiment_tables import flat, markdown_table, mean_and_error
+from pdip.run_directory import EVALUATED
 from pdip.scan import read_images
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -77,6 +78,7 @@ def test_a_finished_run_is_evaluated_on_its_own_pixels(files, finished, monkeypa
     path, truth = FOLDER / "evaluate_calibration.py", str(files / "truth.npy")
     run(path, monkeypatch, "--result", str(finished), "--ground-truth", truth)
     found, summary = (strict_json(finished / f"{n}.json") for n in ("evaluation", "summary"))
+    assert {file.name for file in finished.glob("evaluation.*")} == set(EVALUATED)
     assert found["coverage_95"] == pytest.approx(summary["coverage_95"], abs=1e-6)
     assert found["psnr"] == pytest.approx(summary["psnr"], abs=1e-4)
     assert found["nll_per_pixel"]["joint"] == pytest.approx(

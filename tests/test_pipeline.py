@@ -13,10 +13,11 @@ from pdip.device import checked_device
 from pdip.errors import InputError
 from pdip.region import read_box, read_mask
 from pdip.report.summary import summary
-from pdip.run_directory import FILES, RunDirectory
+from pdip.run_directory import EVALUATED, FILES, RunDirectory
 from pdip.scan import shepp_logan
 from pdip.settings import Settings
 from pdip.stages import Observer, StageClock
+from pdip.withholding import random_rays
 
 QUICK = {
     "network": {"scales": 2, "channels": 8},
@@ -147,7 +148,7 @@ def test_conditional_objective_withholds_rays_from_a_fit_of_its_own(monkeypatch)
         "evidence": {"max_evaluations": 2, "objective": "conditional"},
     }
     pdip.reconstruct(scan, brief)
-    withheld = pipeline.withheld_rays(scan, 0)
+    withheld = random_rays(scan, 0)
     assert used[0] is None and len(used) == 2
     assert torch.equal(used[1] == 0, withheld)
     assert 0.05 < withheld.double().mean() < 0.3
@@ -237,6 +238,22 @@ def test_a_folder_with_a_run_is_neither_taken_nor_mixed_up(run, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_new_run_in_the_folder_takes_the_evaluation_of_the_old_one_away(run, tmp_path):
+    settings = Settings.of(QUICK).resolved()
+    directory = RunDirectory(tmp_path)
+    directory.begin(run[0], settings)
+    folders = (tmp_path, directory.slice(3).path)
+    folders[1].mkdir(parents=True)
+    evaluated = {folder / name for name in EVALUATED for folder in folders}
+    kept = {folder / "evaluation.txt" for folder in folders}
+    for file in evaluated | kept:
+        file.write_text("of the old run")
+    directory.begin(run[0], settings, resume=True)
+    assert {*tmp_path.rglob("evaluation.*")} == evaluated | kept
+    directory.begin(run[0], settings, overwrite=True)
+    assert {*tmp_path.rglob("evaluation.*")} == kept
+
+
 def test_resuming_something_else_names_what_differs(run, tmp_path):
     scan = run[0]
     directory = RunDirectory(tmp_path)
@@ -293,7 +310,8 @@ def test_out_that_is_a_file_is_refused(run, tmp_path):
 
 
 def test_all_written_names_are_owned():
-    assert len(set(FILES)) == len(FILES)
+    owned = (*EVALUATED, *FILES)
+    assert len(set(owned)) == len(owned)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])

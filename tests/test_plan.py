@@ -10,7 +10,8 @@ from pdip.errors import InputError
 from pdip.evidence import TVPredCP, optimise_evidence
 from pdip.linearised import features
 from pdip.linearised.jacobian import Jacobian
-from pdip.plan import check_memory, plan, predicted_passes
+from pdip.passes import predicted_passes
+from pdip.plan import check_memory, plan
 from pdip.posterior import Posterior, relinearise
 from pdip.solvers import CG, Cholesky, Projected
 
@@ -44,7 +45,7 @@ def test_predicted_passes_are_those_made(name, stored, solver, counted, monkeypa
     if not stored:
         monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
         monkeypatch.setattr("pdip.posterior.posterior.STD_SAMPLES", 64)
-        monkeypatch.setattr(plan_module, "STD_SAMPLES", 64)
+        monkeypatch.setattr("pdip.passes.STD_SAMPLES", 64)
     model, scan, _ = build(MODELS[name])
     predicted = predicted_passes(model, rays(scan), solver)
     found = optimise_evidence(model, scan, hyperprior=TVPredCP(), solver=solver)

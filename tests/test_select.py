@@ -20,6 +20,7 @@ from pdip.scan import shepp_logan
 from pdip.selection import SEED_OFFSET, conditional_evidence, log_predictive, signal_variance
 from pdip.selection_result import Score, Selection
 from pdip.settings import Settings
+from pdip.withholding import random_rays
 
 BASE = {
     "network": {"scales": 2, "channels": 4},
@@ -43,7 +44,7 @@ def scan():
 @pytest.fixture(scope="module")
 def judged(scan):
     """A result on fitted rays, in double precision, and the rays that it did not see."""
-    held_out = pipeline.withheld_rays(scan, SEED_OFFSET)
+    held_out = random_rays(scan, SEED_OFFSET)
     double = replace(scan, sinogram=scan.sinogram.double())
     partial = replace(double, weights=torch.where(held_out, 0.0, 1.0).double())
     double_ray = with_(ray={"dtype": "float64"}, dip={"restarts": 2})
@@ -195,7 +196,7 @@ def test_no_fit_sees_the_withheld_rays_and_equal_fits_are_made_once(scan, monkey
     assert [stage for stage, _ in notes.stages] == [score.name for score in found.scores]
     assert notes.assumptions and len(set(notes.assumptions)) == len(notes.assumptions)
     assert len(fits.weights) == 2 and found.fits == (1, 1, 2)
-    withheld = pipeline.withheld_rays(scan, SEED_OFFSET)
+    withheld = random_rays(scan, SEED_OFFSET)
     assert all(torch.equal(weights == 0, withheld) for weights in fits.weights)
     assert all(len(score.held_out) == int(withheld.sum()) for score in found.scores)
     assert found.scores[0].log_evidence != found.scores[1].log_evidence
@@ -203,9 +204,7 @@ def test_no_fit_sees_the_withheld_rays_and_equal_fits_are_made_once(scan, monkey
 
 @pytest.mark.slow
 def test_candidates_that_withhold_rays_themselves_withhold_others(scan):
-    assert not torch.equal(
-        pipeline.withheld_rays(scan, 0), pipeline.withheld_rays(scan, SEED_OFFSET)
-    )
+    assert not torch.equal(random_rays(scan, 0), random_rays(scan, SEED_OFFSET))
     found = pdip.select(
         scan,
         {

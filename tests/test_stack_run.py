@@ -22,6 +22,7 @@ import pdip
 from pdip import cli, pipeline, stack_run
 from pdip.checkpoints import DirectoryKeeper
 from pdip.dip import UNet, fit_dip, start, training
+from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
 from pdip.run_directory import RunDirectory
@@ -382,8 +383,8 @@ def test_restarts_beyond_those_before_begin_as_ever():
     data = start.DataTerm.of(scan, ray, noise_std)
     plan = training.Training(data, begun, 0.01, 1e-9, 1, Discrepancy, 3, None)
     weights = {name: value.detach() / 2 for name, value in network.named_parameters()}
-    cold = training.train_restarts(plan, network, 2)
-    warm = training.train_restarts(replace(plan, before=(weights,)), network, 2)
+    cold = train_restarts(plan, network, 2)
+    warm = train_restarts(replace(plan, before=(weights,)), network, 2)
     assert not torch.equal(warm[0].image, cold[0].image)
     assert torch.equal(warm[1].image, cold[1].image)
 
@@ -418,11 +419,13 @@ def test_clipping_forgets_the_weights_before(monkeypatch):
     scan, ray, _, noise_std = disc_scan()
     brief = {"max_steps": 2, "restarts": 1, "noise_std": noise_std}
     before = fit_dip(scan, ray, {"channels": 4}, **brief)
-    train, asked = training.train_restarts, []
+    asked = []
 
     def clipping(plan, network, count):
         asked.append((network.activation.name, len(plan.before)))
-        return None if network.activation.name == "sigmoid" else train(plan, network, count)
+        if network.activation.name == "sigmoid":
+            return None
+        return train_restarts(plan, network, count)
 
     monkeypatch.setattr("pdip.dip.fit.train_restarts", clipping)
     fit_dip(scan, ray, {"channels": 4}, before=before, **brief)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from pdip.dip.noise import estimate_noise_std, photon_noise_std
+from pdip.dip.restarts import train_restarts
 from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, choose_start
 from pdip.dip.stopping import STOPPING_RULES
-from pdip.dip.training import Training, train_restarts
+from pdip.dip.training import Training
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
 from pdip.keeper import Keeper, part_of, record_of, tensors_of
@@ -149,7 +150,7 @@ def fit_dip(
             f"{restarts - len(fits)} of {restarts} fits collapsed or ended far above the residual "
             "of the others and were left out"
         )
-    assumptions += _doubts([data.level(fit.image) for fit in fits])
+    assumptions += _doubts([level for level in levels if level <= bearable])
     records = [
         DIPFit(
             image=fit.image,

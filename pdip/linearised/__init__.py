@@ -3,13 +3,8 @@
 from pdip.linearised.gram import gram_bases, variance_bases
 from pdip.linearised.jacobian import Jacobian
 from pdip.linearised.model import LinearGaussianModel, linearise
-from pdip.linearised.prior import (
-    IIDGroup,
-    MaternFilterGroup,
-    ParameterPrior,
-    PriorGroup,
-    unet_prior,
-)
+from pdip.linearised.prior import ParameterPrior, unet_prior
+from pdip.linearised.prior_groups import IIDGroup, MaternFilterGroup, PriorGroup
 from pdip.linearised.statistical import statistical_linearisation
 
 __all__ = [

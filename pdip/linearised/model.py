@@ -64,6 +64,11 @@ class LinearGaussianModel:
         return self.log_nugget_variance.exp()
 
     @property
+    def slope_varies(self) -> bool:
+        """Whether the slope depends on h: S is then chosen anew once a posterior is known."""
+        return self.activation == "before" and self.jacobian.network.activation.name != "none"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """One name for each entry of ``log_hyperparameters``."""
         nugget = () if self.log_nugget_variance is None else ("log_nugget_variance",)

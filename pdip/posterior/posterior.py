@@ -315,7 +315,7 @@ def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):
     The same model where the slope does not depend on h: with activation ``"through"``, or for a
     network without output activation.
     """
-    if model.activation == "through" or model.jacobian.network.activation.name == "none":
+    if not model.slope_varies:
         return model
     slope = Posterior(model, scan, solver)._pushed[1]
     return model.with_slope(slope.to(model.image))

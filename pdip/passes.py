@@ -1,0 +1,98 @@
+"""Network passes that the inference will take: how many, and how long one is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+
+from pdip.linearised import LinearGaussianModel
+from pdip.linearised.features import MAX_EDGES
+from pdip.posterior.posterior import MAX_EXACT_PIXELS, STD_SAMPLES
+from pdip.solvers import CG, Projected, Solver
+from pdip.solvers.projected import BLOCK, PROBES
+
+RAYS_PER_COMBINATION = 3  # fewer combinations than that are usual where their number is open
+EVALUATIONS = 40  # of a search for hyperparameters, as usual
+ITERATIONS = 12  # of conjugate gradients in a search, as usual
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Products with the Jacobian (``jvp``) and with its transpose (``vjp``)."""
+
+    jvp: int = 0
+    vjp: int = 0
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(self.jvp + other.jvp, self.vjp + other.vjp)
+
+    def __mul__(self, count: int) -> Passes:
+        return Passes(count * self.jvp, count * self.vjp)
+
+
+def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) -> Passes:
+    """The passes from the linearised model to the std for one restart, all rounds."""
+    pixels, rows = model.image.numel(), usual_rows(solver, num_rays)
+    stored = model.features.pixel_gram is not None
+    pairs, gram, cross = Passes(1, 1), Passes(vjp=rows), Passes(jvp=rows)
+    edges = Passes(vjp=min(MAX_EDGES, model.features.num_edges))
+    variance = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else Passes(jvp=STD_SAMPLES)
+    saved, pixel_bases = Passes(jvp=STD_SAMPLES), Passes()
+    if stored:
+        pixel_bases, variance = Passes(vjp=pixels), Passes()
+        gram = cross = edges = saved = Passes()
+    first = again = edges + gram
+    if solver.compresses:
+        range_of_rows = pairs * rows if stored else cross
+        left = pairs * PROBES
+        first = first + pairs * rows + left * ceil(rows / BLOCK)
+        first = first + (range_of_rows + left + gram) * (solver.rounds - 1)
+        again = again + pairs * rows + left
+    if isinstance(solver, CG):
+        columns = solver.num_probes + 1
+        evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)
+        first = first + evaluation * (EVALUATIONS * solver.rounds)
+        again = again + evaluation * EVALUATIONS
+        cross = cross + pairs * (ITERATIONS + 1) + gram
+    total = Passes(1) + pixel_bases + first + cross + variance + saved
+    return total + again + cross + variance if model.slope_varies else total
+
+
+def most_rows(solver: Solver, num_rays: int) -> int:
+    """Rows of data that are conditioned on, at most."""
+    projected = _projected(solver)
+    return num_rays if projected is None else projected.limit(num_rays)
+
+
+def usual_rows(solver: Solver, num_rays: int) -> int:
+    """As :func:`most_rows`, and where their number is chosen from the decay, a usual one."""
+    projected, most = _projected(solver), most_rows(solver, num_rays)
+    if projected is None or projected.rank is not None:
+        return most
+    return min(most, BLOCK * ceil(num_rays / RAYS_PER_COMBINATION / BLOCK))
+
+
+def _projected(solver: Solver) -> Projected | None:
+    """What compresses the data, if anything does."""
+    solver = solver.preconditioner if isinstance(solver, CG) else solver
+    return solver if isinstance(solver, Projected) else None
+
+
+def pass_seconds(model: LinearGaussianModel) -> tuple[float, float]:
+    """Seconds of one JVP and of one VJP in a batch, measured on one chunk of each."""
+    jacobian = model.jacobian
+    count = min(jacobian.chunk_size, 8)
+    seconds = []
+    for product, shape in (
+        (jacobian.forward, jacobian.domain_shape),
+        (jacobian.adjoint, tuple(jacobian.range_shape)),
+    ):
+        vectors = torch.ones(count, *shape, dtype=model.image.dtype, device=model.image.device)
+        product(vectors[:1])
+        begin = time.perf_counter()
+        product(vectors).sum().item()
+        seconds.append((time.perf_counter() - begin) / count)
+    return seconds[0], seconds[1]
