@@ -17,7 +17,7 @@ from pdip.calibration_check import check_calibration
 from pdip.candidates import candidates_of
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.commands import COMMANDS, resume
-from pdip.commands.request import Request
+from pdip.commands.request import Request, read_one
 from pdip.commands.resume import kept_command
 from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device, deterministic
@@ -32,17 +32,13 @@ from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
     NotShown,
-    read_one,
     slice_sentence,
     write_check,
     write_result,
     write_selection,
     write_volumes,
 )
-from pdip.scan import (
-    Scan,
-    Stack,
-)
+from pdip.scan import Scan, Stack
 from pdip.selection import select
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pdip.calibration_check import CHECK, CalibrationCheck
@@ -34,53 +33,13 @@ from pdip.run_directory import (
     RunDirectory,
 )
 from pdip.run_report import keep_report_data, write_report, write_volume_report
-from pdip.scan import Scan, holds_stack, read_scan, read_stack
+from pdip.scan import Scan
 from pdip.selection_result import Selection
 from pdip.settings import STAGES, Settings, plain
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Observer
 from pdip.strict_json import strict
 from pdip.typing import Image
-
-
-def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset: str | None):
-    """The truth that was named, or the one inside the scan file, or None; and what it assumes.
-
-    Args:
-        source: the files ``sinogram`` and ``ground_truth``.
-        read: reads an image or a volume from a file, as it fits ``place``.
-        place: the grid or the stack to compare with.
-        dataset: of the sinogram in an HDF5 file.
-    """
-    assumed: list[str] = []
-    if source["ground_truth"] is not None:
-        truth = read(source["ground_truth"], place, assumed=assumed.append)
-        if truth is None:
-            raise InputError(
-                f"{source['ground_truth']} holds neither 'ground_truth' nor 'reference'; name a "
-                ".npy image or a .npz or HDF5 file with one of them."
-            )
-        return truth, assumed
-    if Path(source["sinogram"]).suffix.lower() == ".npy":
-        return None, assumed
-    return read(source["sinogram"], place, dataset, assumed.append), assumed
-
-
-def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Scan:
-    """A scan, or the one slice of a stack that was named.
-
-    Raises:
-        InputError: the file cannot be used, or it holds a stack and not one slice was named.
-    """
-    if reading["row"] is not None or not holds_stack(path, reading["dataset"]):
-        return read_scan(path, geometry, **{k: v for k, v in reading.items() if k != "slices"})
-    stack = read_stack(path, geometry, **reading)
-    if len(stack.numbers) != 1:
-        raise InputError(
-            f"{path} holds a stack, and settings are compared on one slice; name it, for example "
-            f"--row {stack.numbers[len(stack.numbers) // 2]}."
-        )
-    return stack.scan(stack.numbers[0])
 
 
 @by_first

@@ -11,6 +11,7 @@ import numpy as np
 
 from pdip.calibration.held_out import half_width
 from pdip.errors import InputError
+from pdip.folder import Folder
 from pdip.region import slice_directory
 from pdip.report import draw_comparison
 from pdip.report.words import number
@@ -103,7 +104,7 @@ def run(command: argparse.Namespace) -> int:
         raise InputError(f"--out names a figure, expected F.png, got {place}.")
     for line in table(first, second):
         print(line)
-    folder = RunDirectory(place.parent)
+    folder = Folder(place.parent)
     folder.make()
     folder.write_figure(place.name, lambda: draw_comparison(first, second))
     print(f"written: {place}")

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from pdip.config import resolved_scan, settings_of
 from pdip.device import checked_device
 from pdip.errors import InputError
 from pdip.run_directory import RunDirectory
-from pdip.run_files import read_truth
 from pdip.scan import (
     Scan,
     Stack,
@@ -74,7 +73,7 @@ class Request:
             )
         if not is_stack and reading.pop("slices") is not None:
             if reading["row"] is not None:
-                raise InputError("--row names one slice and --rows several; give one.")
+                raise InputError("--row names one slice, --rows several; give one of them.")
             raise InputError(
                 f"--slices selects from a stack (slices, views, detectors), but {command.sinogram} "
                 "holds a single scan; leave it out."
@@ -126,3 +125,43 @@ class Request:
             f"{self.reading['binning'] * joined[-1]} would join them, with fewer rays to compute "
             "with.",
         )
+
+
+def read_truth(source: Mapping[str, str | None], read: Callable, place, dataset: str | None):
+    """The truth that was named, or the one inside the scan file, or None; and what it assumes.
+
+    Args:
+        source: the files ``sinogram`` and ``ground_truth``.
+        read: reads an image or a volume from a file, as it fits ``place``.
+        place: the grid or the stack to compare with.
+        dataset: of the sinogram in an HDF5 file.
+    """
+    assumed: list[str] = []
+    if source["ground_truth"] is not None:
+        truth = read(source["ground_truth"], place, assumed=assumed.append)
+        if truth is None:
+            raise InputError(
+                f"{source['ground_truth']} holds neither 'ground_truth' nor 'reference'; name a "
+                ".npy image or a .npz or HDF5 file with one of them."
+            )
+        return truth, assumed
+    if Path(source["sinogram"]).suffix.lower() == ".npy":
+        return None, assumed
+    return read(source["sinogram"], place, dataset, assumed.append), assumed
+
+
+def read_one(path: str, geometry: str | None, reading: Mapping[str, Any]) -> Scan:
+    """A scan, or the one slice of a stack that was named.
+
+    Raises:
+        InputError: the file cannot be used, or it holds a stack and not one slice was named.
+    """
+    if reading["row"] is not None or not holds_stack(path, reading["dataset"]):
+        return read_scan(path, geometry, **{k: v for k, v in reading.items() if k != "slices"})
+    stack = read_stack(path, geometry, **reading)
+    if len(stack.numbers) != 1:
+        raise InputError(
+            f"{path} holds a stack, and settings are compared on one slice; name it, for example "
+            f"--row {stack.numbers[len(stack.numbers) // 2]}."
+        )
+    return stack.scan(stack.numbers[0])

@@ -10,11 +10,11 @@ import torch
 from pdip.commands.simulated_beam import BEAMS, VIEWS, beam_keys, beam_of, field_of_view
 from pdip.commands.simulated_object import PHANTOMS, SimulatedObject, drawn, read_image
 from pdip.errors import ComputationError, InputError, OutputError
+from pdip.folder import Folder
 from pdip.ray import ray_transform
 from pdip.report.export_numpy import write_entries
 from pdip.report.summary import versions
 from pdip.report.words import scan_sentence
-from pdip.run_directory import RunDirectory
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam, simulate
 from pdip.scan.checks import number_tuple, positive_int, positive_mm
 from pdip.scan.fields import scan_from_fields
@@ -151,7 +151,7 @@ def run(command: argparse.Namespace) -> int:
         "provenance": f"{what.name}, seed {command.seed}, pdip {versions()['pdip'] or ''}".strip(),
     }
     _check_readable(entries, command.photons)
-    folder = RunDirectory(place.parent)
+    folder = Folder(place.parent)
     try:
         folder.make()
         folder.write(place.name, lambda stream: write_entries(stream, entries))

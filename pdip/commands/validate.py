@@ -3,8 +3,6 @@
 import argparse
 import tempfile
 
-import torch
-
 from pdip.arguments import add_reconstruct
 from pdip.commands.request import Request
 from pdip.device import checked_device
@@ -18,6 +16,7 @@ from pdip.ray.engine import build_engine
 from pdip.report.words import scan_sentence
 from pdip.scan import Scan, Stack
 from pdip.settings import Settings, chosen, defaults
+from pdip.withholding import used_rays
 
 HELP = "read scan and settings as reconstruct would, say what would be done, compute nothing"
 EXAMPLE = "pdip validate --sinogram scan.npz --config configs/fast.yaml"
@@ -75,13 +74,8 @@ def _first_usable(stack: Stack) -> tuple[str, Scan]:
     raise failure
 
 
-def _used(scan: Scan) -> torch.Tensor:
-    weights = scan.weights
-    return torch.ones_like(scan.sinogram, dtype=torch.bool) if weights is None else weights > 0
-
-
 def _value_words(scan: Scan) -> str:
-    used = _used(scan)
+    used = used_rays(scan)
     values = scan.sinogram[used]
     weighted = "" if scan.weights is None else ", weighted"
     return (
@@ -106,7 +100,7 @@ def _engine_words(scan: Scan, settings: Settings) -> str:
 
 def _solver_words(scan: Scan, settings: Settings) -> str:
     """The solver and its memory, as the plan will choose them after the fit."""
-    device, num_rays = checked_device(settings.ray.get("device", "cpu")), int(_used(scan).sum())
+    device, num_rays = checked_device(settings.ray.get("device", "cpu")), int(used_rays(scan).sum())
     asked = settings.evidence.get("solver")
     solver = None if asked is None else chosen("solver", asked)
     pixels = scan.grid.shape[0] * scan.grid.shape[1]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.report.words import rotation_sense
 from pdip.scan import read_dicom, read_scan, read_stack
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
@@ -118,7 +119,6 @@ def _geometry(beam: Geometry) -> list[tuple[str, str]]:
     steps = np.diff(angles)
     equal = steps.size and np.allclose(steps, steps.mean(), rtol=1e-3, atol=1e-6)
     step = f"in steps of {steps.mean():.6g}" if equal else "in unequal steps"
-    sense = "clockwise" if steps.size and steps.mean() < 0 else "counter-clockwise"
     kind = "parallel"
     if isinstance(beam, FanBeam):
         kind = (
@@ -127,7 +127,7 @@ def _geometry(beam: Geometry) -> list[tuple[str, str]]:
         )
     return [
         ("beam", kind),
-        ("angles", f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {sense}"),
+        ("angles", f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {rotation_sense(beam)}"),
         ("detector", f"{beam.num_detectors} elements of {beam.detector_pitch_mm:g} mm"),
         (
             "axis",

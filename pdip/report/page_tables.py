@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pdip.report.words import number
+from pdip.report.words import number, rotation_sense
 from pdip.scan import FanBeam, ParallelBeam
 
 SCORES = {
@@ -25,13 +25,10 @@ def score_rows(summary: Mapping[str, Any]) -> Rows:
 def geometry_rows(geometry: ParallelBeam | FanBeam) -> Rows:
     """The geometry in words and numbers."""
     angles = geometry.angles_deg
-    sense = "–"
-    if len(angles) > 1 and angles[1] != angles[0]:
-        sense = "counter-clockwise" if angles[1] > angles[0] else "clockwise"
     rows = [
         ("beam", "fan, flat detector" if isinstance(geometry, FanBeam) else "parallel"),
         ("views", f"{geometry.num_views}, from {angles[0]:.6g}° to {angles[-1]:.6g}°"),
-        ("rotation", sense),
+        ("rotation", rotation_sense(geometry)),
         ("detector elements", f"{geometry.num_detectors} of {geometry.detector_pitch_mm:.6g} mm"),
         ("centre of rotation", f"detector index {geometry.cor:.6g}, counted from 0"),
     ]

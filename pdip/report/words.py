@@ -26,6 +26,14 @@ def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
     )
 
 
+def rotation_sense(geometry: ParallelBeam | FanBeam) -> str:
+    """How the views turn as they follow each other, or a dash where they do not."""
+    turned = geometry.angles_deg[-1] - geometry.angles_deg[0]
+    if turned == 0:
+        return "–"
+    return "counter-clockwise" if turned > 0 else "clockwise"
+
+
 def certainty_sentence(image: np.ndarray, std: np.ndarray) -> str:
     """How sure the image is, as a typical std and its share of the image's range."""
     finite = np.isfinite(std)

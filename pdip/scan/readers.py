@@ -143,7 +143,7 @@ def read_stack(
     given |= {"air_columns": air_columns, "rings": rings, "beam_hardening": beam_hardening}
     fields, assumptions = fields_with_geometry(path, geometry, dataset, given)
     if row is not None and slices is not None:
-        raise InputError("a row and several slices are named; give one of row and slices.")
+        raise InputError("a row and several slices are named; name one of them.")
     slices = slices if row is None else row
     check_rows_named(fields, slices, Path(path).name)
     fields, joined = as_read(fields, binning, cor)
