@@ -33,7 +33,7 @@ from pdip.run_directory import (
     RunDirectory,
 )
 from pdip.run_report import keep_report_data, write_report, write_volume_report
-from pdip.scan import Scan
+from pdip.scan import Scan, Stack
 from pdip.selection_result import Selection
 from pdip.settings import STAGES, Settings, plain
 from pdip.stack_run import SliceOutcome, StackRun
@@ -122,11 +122,9 @@ def write_result(
     for name, values in zip(ARRAYS, (result.image, result.std, result.mean), strict=True):
         directory.write_array(name, values)
     directory.write_tensors(POSTERIOR, result.posterior.tensors(), {"format": 1})
-    figures = {OVERVIEW: lambda: draw_overview(result.image, result.std, truth, scan.grid)}
-    if scan.rotation_axis is not None:
-        figures[ROTATION_AXIS] = lambda: draw_rotation_axis(scan.rotation_axis)
-    for name, draw in figures.items():
-        showing.show(name, directory.write_figure, name, draw)
+    draw = functools.partial(draw_overview, result.image, result.std, truth, scan.grid)
+    showing.show(OVERVIEW, directory.write_figure, OVERVIEW, draw)
+    _show_axis(showing, directory, scan)
     keep_report_data(directory, result, scan, truth)
     numbers = summary(result, truth, source) | {"warnings": list(terminal.warnings)}
     found = strict(with_earlier_check(directory, numbers))  # the page is that of the file
@@ -198,6 +196,7 @@ def write_volumes(
     numbers = [outcome.number for outcome in outcomes]
     draw = functools.partial(draw_volume, *volumes, numbers, run.stack.grid)
     showing.show(OVERVIEW, directory.write_figure, OVERVIEW, draw)
+    _show_axis(showing, directory, run.stack)
     slices = {
         outcome.number: str(outcome.failure)
         if outcome.failure is not None
@@ -216,6 +215,13 @@ def write_volumes(
         "written",
         f"{directory.path / REPORT} to open in a browser, {OVERVIEW}, the volumes and {SUMMARY}",
     )
+
+
+def _show_axis(showing: _Showing, directory: RunDirectory, scan: Scan | Stack) -> None:
+    """The figure of the rotation axis, where it was estimated."""
+    if scan.rotation_axis is not None:
+        draw = functools.partial(draw_rotation_axis, scan.rotation_axis)
+        showing.show(ROTATION_AXIS, directory.write_figure, ROTATION_AXIS, draw)
 
 
 def slice_sentence(directory: RunDirectory, outcome: SliceOutcome) -> str:

@@ -104,7 +104,8 @@ def test_a_stack_has_the_axis_of_its_middle_slice(tmp_path):
     np.savez(tmp_path / "stack.npz", sinogram=sinogram.numpy(), cor="auto", **keys)
     stack = read_stack(tmp_path / "stack.npz")
     assert abs(stack.geometry.cor - scan.geometry.cor) < 0.4
-    assert any("rotation axis was estimated" in sentence for sentence in stack.assumptions)
+    assert stack.rotation_axis.cor == pytest.approx(stack.geometry.cor)
+    assert stack.rotation_axis.sentence in stack.assumptions
 
 
 def test_what_has_no_axis_to_find_is_refused(tmp_path):

@@ -147,8 +147,9 @@ def read_stack(
     slices = slices if row is None else row
     check_rows_named(fields, slices, Path(path).name)
     fields, joined = as_read(fields, binning, cor)
-    fields, _, said = with_axis(fields, lambda keys: stack_from_fields(keys, slices, 1).middle)
+    fields, axis, said = with_axis(fields, lambda keys: stack_from_fields(keys, slices, 1).middle)
     stack = stack_from_fields(fields, slices, view_step, (*assumptions, *joined, *said))
+    stack = replace(stack, rotation_axis=axis)
     return stack if image_size is None else stack.resized(image_size)
 
 

@@ -15,6 +15,7 @@ from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
 from pdip.scan.preprocessing import Preprocessing
+from pdip.scan.rotation_axis import RotationAxis
 from pdip.scan.scan import Scan, check_grid_size
 
 
@@ -42,6 +43,7 @@ class Stack:
         view_step: a slice keeps views 0, view_step, 2 view_step, ...
         assumptions: plain sentences, the same for all slices.
         preprocessing: how the values of a slice become line integrals.
+        rotation_axis: how the axis was found, where it was estimated from a slice.
 
     Example:
         >>> beam = ParallelBeam([0.0, 60.0, 120.0], 5)
@@ -58,6 +60,7 @@ class Stack:
     view_step: int = 1
     assumptions: tuple[str, ...] = ()
     preprocessing: Preprocessing = Preprocessing()
+    rotation_axis: RotationAxis | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(_joined_shape(self.sinograms, self.preprocessing), self.geometry)
