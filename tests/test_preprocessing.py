@@ -119,9 +119,44 @@ def test_what_cannot_be_used_has_weight_zero_a_finite_value_and_is_counted():
     assert np.isfinite(found.sinogram).all()
     assert np.abs(found.sinogram - SLOPE)[lost].max() < 0.2  # from their neighbours
     said = " ".join(found.said)
-    assert "122 of the 4800 rays that were measured have weight 0: 121 without a reading" in said
+    assert "122 of the 4800 rays that were measured have weight 0: 121 without a usable" in said
     assert "1 without a positive count" in said and "1 detector element(s) have no flat" in said
     assert "1 detector element(s) have the same reading in every view" in said
+
+
+def test_readings_that_no_beam_makes_are_not_used_and_counted():
+    """A zinger, and the end of what the detector can say; noise of few photons is neither."""
+    counts, flat, dark = (np.round(part).astype(np.uint16) for part in detector(photons=5000.0))
+    counts[4, 11], counts[6, 13] = 9000, 65535
+    found = Preprocessing("counts", flat, dark, gain=0.7).measured(counts)
+    lost = np.zeros(counts.shape, dtype=bool)
+    lost[4, 11] = lost[6, 13] = True
+    assert np.array_equal(found.weights == 0, lost)
+    assert any("2 readings are saturated or more than 2 times" in line for line in found.said)
+    few = random().poisson(4.0, (VIEWS, DETECTORS))
+    assert few.max() > 10
+    found = Preprocessing("counts", 5.0, 0.0).measured(few)
+    assert not any("saturated" in line for line in found.said)
+
+
+def test_a_dark_field_that_is_not_given_is_said_to_be_none():
+    counts = random().poisson(500.0, (VIEWS, DETECTORS))
+    for dark, told in ((None, True), (0.0, False)):
+        found = Preprocessing("counts", 1000.0, dark).measured(counts)
+        assert any("No dark field" in line for line in found.said) == told
+
+
+def test_line_integrals_that_are_called_transmissions_are_doubted():
+    noisy = SLOPE * (np.arange(DETECTORS) > 20) + 0.02 * random().normal(size=SLOPE.shape)
+    found = Preprocessing("transmission").measured(noisy)
+    assert any(line.startswith("WARNING: 1") and "line_integrals" in line for line in found.said)
+    found = Preprocessing("transmission").measured(np.exp(-noisy))
+    assert not any("WARNING" in line for line in found.said)
+
+
+def test_a_ring_filter_wider_than_the_object_is_refused():
+    with pytest.raises(InputError, match="at most half"):
+        Preprocessing(rings=DETECTORS).measured(SLOPE)
 
 
 def test_rays_are_left_out_by_the_photons_they_expect_not_by_those_that_came():

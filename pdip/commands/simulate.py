@@ -225,7 +225,7 @@ def _measured(
         return {"sinogram": scan.sinogram.numpy(), **keys}, said
     said = f"Poisson, {photons:.6g} photons of a ray in air"
     counts = photon_counts(ray.forward(what.image), photons, generator)
-    keys |= {"data_kind": "counts", "flat": photons, "gain": 1.0}
+    keys |= {"data_kind": "counts", "flat": photons, "dark": 0.0, "gain": 1.0}
     return {"counts": counts.numpy(), **keys}, said
 
 

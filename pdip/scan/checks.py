@@ -23,7 +23,7 @@ def shown(value) -> str:
 
 def finite_real(name: str, value) -> float:
     """Return ``value`` as a finite float; ``name`` is what the message calls it."""
-    if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
+    if isinstance(value, (np.ndarray, np.number, Tensor)) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise InputError(f"{name} must be a number, got {shown(value)}.")

@@ -30,6 +30,16 @@ DEAD_FRACTION = 0.02
 """A detector element whose flat is below this part of the median one is dead."""
 STUCK_VIEWS = 8
 """An element with one and the same reading in at least so many views is stuck."""
+TOO_BRIGHT = 2.0
+"""A reading above so many times the open beam is none of photons that came through the object."""
+SURE = 10.0
+"""Standard deviations of the photons by which it must be above it, too."""
+NOT_POSITIVE = 0.05
+"""Part of the transmissions that are not positive, from which they may be line integrals."""
+EXCHANGED = (
+    "on average more counts arrive with the object than without; were flat and dark, or flat and "
+    "counts, exchanged?"
+)
 LEAST_SIGNAL = 3.0
 """Expected photons over the readout noise; below, the logarithm is biased by 5 % and more."""
 PLAUSIBLE_ZERO = 10.0
@@ -80,12 +90,14 @@ class Counts:
     def of(cls, how, values: np.ndarray) -> "Counts":
         """What a slice holds, as a :class:`~pdip.scan.preprocessing.Preprocessing` reads it."""
         said: list[str] = []
+        saturated = values == (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else np.inf)
         values = values.astype(np.float64)
         views, detectors = values.shape
         dark = _frames("dark", 0.0 if how.dark is None else how.dark, detectors)
         level = dark.mean(0)
         readout = float(dark.var(0, ddof=1).mean()) if len(dark) > 1 else 0.0
         transmission = how.data_kind == "transmission"
+        _tell_of_kind(values, transmission, how.dark is not None, said)
         if how.blank is not None:
             flat = np.asarray(how.blank, dtype=np.float64)
             if flat.shape != values.shape:
@@ -103,6 +115,7 @@ class Counts:
         exact = how.blank is not None or transmission or np.ndim(how.flat) == 0
         noise = 0.0 if exact else (np.maximum(blank / unit, 0) + readout / unit**2) / len(flat)
         alive = np.isfinite(values) & _working(values, blank, said)
+        alive &= ~_dazzled(values - level, blank, saturated, gain, alive, said)
         return cls(
             arrived=np.where(alive, (values - level) / unit, 0.0),
             blank=np.where(alive, blank / unit, 0.0),
@@ -153,10 +166,7 @@ class Counts:
         y = np.full(usable.shape, np.nan)
         y[usable] = -np.log((self.arrived[usable] + added) / b)
         if y[usable].mean() < 0:
-            raise InputError(
-                "on average more counts arrive with the object than without; were flat and dark, "
-                "or flat and counts, exchanged?"
-            )
+            raise InputError(EXCHANGED)
         weights = np.where(usable, 1 / np.where(usable, variance, 1.0), 0.0)
         if not known:
             weights /= np.median(weights[usable])
@@ -166,7 +176,9 @@ class Counts:
     def _tell(self, usable, dark, few, fewest: float) -> None:
         """Say how many rays are left out and why; refuse what leaves hardly any."""
         lost = {
-            "without a reading or on a dead or stuck detector element": int((~self.alive).sum()),
+            "without a usable reading or on a dead or stuck detector element": int(
+                (~self.alive).sum()
+            ),
             "without a positive count": int(dark.sum()),
             f"that expect fewer than {fewest:.3g} photons": int(few.sum()),
         }
@@ -246,6 +258,38 @@ def _working(values: np.ndarray, blank: np.ndarray, said: list[str]) -> np.ndarr
         if count:
             said.append(f"{count} detector element(s) have {why} and are not used.")
     return lit & ~stuck
+
+
+def _tell_of_kind(values, transmission: bool, has_dark: bool, said: list[str]) -> None:
+    """Say what the values are taken for where nobody said it, and doubt what does not look it."""
+    if not transmission:
+        if not has_dark:
+            said.append("No dark field is given: the counts without beam are taken as 0.")
+        return
+    with np.errstate(invalid="ignore"):
+        part = float(np.mean(values <= 0))
+    if part > NOT_POSITIVE:
+        said.append(
+            f"WARNING: {part:.0%} of the transmissions are not positive, as line integrals of air "
+            "would be; if they are such, say --data-kind line_integrals."
+        )
+
+
+def _dazzled(arrived, blank, saturated, gain, alive, said: list[str]) -> np.ndarray:
+    """Which readings are at the end of their type, or far brighter than the open beam."""
+    unit = 1.0 if gain is None else gain.value
+    with np.errstate(invalid="ignore"):
+        bright = arrived > TOO_BRIGHT * blank
+        bright &= arrived - blank > SURE * np.sqrt(np.maximum(blank, 0) * unit)
+    found = alive & (saturated | bright)
+    if 2 * found.sum() > alive.sum():
+        raise InputError(EXCHANGED)
+    if found.any():
+        said.append(
+            f"{int(found.sum())} readings are saturated or more than {TOO_BRIGHT:g} times as "
+            "bright as the open beam and are not used."
+        )
+    return found
 
 
 def filled(sinogram: np.ndarray) -> np.ndarray:

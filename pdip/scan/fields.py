@@ -109,9 +109,10 @@ def check_axes(values) -> None:
     if isinstance(values, str) or values.dtype.kind in "US":
         raise InputError("the sinogram must be an array of numbers, got text.")
     if values.ndim != 2:
+        remedy = "; read a stack of slices with pdip.read_stack" if values.ndim == 3 else ""
         raise InputError(
             f"the sinogram must have two axes (views, detectors), got shape "
-            f"{tuple(values.shape)}; read a stack of slices with pdip.read_stack."
+            f"{tuple(values.shape)}{remedy}."
         )
     if values.size == 0:
         raise InputError(f"the sinogram is empty, its shape is {tuple(values.shape)}.")
@@ -137,8 +138,8 @@ def line_integrals(values, said: list[str]) -> torch.Tensor:
         )
     if largest > LARGE_LINE_INTEGRAL:
         said.append(
-            f"Values up to {largest:.4g} are large for line integrals; they are taken as line "
-            "integrals, not as photon counts."
+            f"WARNING: values up to {largest:.4g} are taken as line integrals, where no light "
+            "would be left; if they are photon counts, say --data-kind counts and --scan.flat."
         )
     return sinogram
 

@@ -53,8 +53,7 @@ def build_grid(
         grid = ImageGrid(grid.shape, pixel_mm)
     else:
         grid = fitting
-    height, width = grid.shape
-    said.append(f"{sentence}: {height} x {width} pixels of {grid.pixel_mm:.4g} mm.")
+    said.append(f"{sentence}.")
     return grid
 
 

@@ -125,6 +125,11 @@ class Preprocessing:
         if self.beam_hardening is not None:
             found = _hardened(found, self.beam_hardening)
         if self.rings is not None:
+            if 2 * self.rings > found.sinogram.shape[1]:
+                raise InputError(
+                    f"rings {self.rings} must be at most half of the {found.sinogram.shape[1]} "
+                    "detector elements; give the width of the stripes, a few elements."
+                )
             smooth = remove_rings(found.sinogram, self.rings)
             found = replace(found, sinogram=smooth, said=(*found.said, (
                 f"Rings are removed by sorting and a median over {self.rings} detector elements; "

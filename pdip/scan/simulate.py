@@ -63,7 +63,7 @@ def _with_counting_noise(
     line_integrals: torch.Tensor, ray, photons_per_ray: float, generator: torch.Generator
 ) -> Scan:
     counts = photon_counts(line_integrals, photons_per_ray, generator)
-    reading = Preprocessing(data_kind="counts", flat=photons_per_ray, gain=1.0)
+    reading = Preprocessing(data_kind="counts", flat=photons_per_ray, dark=0.0, gain=1.0)
     found = reading.measured(counts.numpy())
     sinogram, weights = (
         torch.from_numpy(values).to(line_integrals) for values in (found.sinogram, found.weights)
