@@ -14,32 +14,15 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.binning import grouped
-from pdip.scan.checks import shown
+from pdip.scan.detector import EXCHANGED, dazzled, frames_of, gain_of, tell_of_kind, working
 from pdip.scan.photons import (
     HALF_PHOTON,
     MIN_PHOTONS,
     Gain,
-    estimate_gain,
     expected_transmission,
     log_variance,
 )
 
-PHOTON_COUNTS = 1000.0
-"""Whole numbers under flats below this level are taken as photons, where no gain is known."""
-DEAD_FRACTION = 0.02
-"""A detector element whose flat is below this part of the median one is dead."""
-STUCK_VIEWS = 8
-"""An element with one and the same reading in at least so many views is stuck."""
-TOO_BRIGHT = 2.0
-"""A reading above so many times the open beam is none of photons that came through the object."""
-SURE = 10.0
-"""Standard deviations of the photons by which it must be above it, too."""
-NOT_POSITIVE = 0.05
-"""Part of the transmissions that are not positive, from which they may be line integrals."""
-EXCHANGED = (
-    "on average more counts arrive with the object than without; were flat and dark, or flat and "
-    "counts, exchanged?"
-)
 LEAST_SIGNAL = 3.0
 """Expected photons over the readout noise; below, the logarithm is biased by 5 % and more."""
 PLAUSIBLE_ZERO = 10.0
@@ -93,11 +76,11 @@ class Counts:
         saturated = values == (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else np.inf)
         values = values.astype(np.float64)
         views, detectors = values.shape
-        dark = _frames("dark", 0.0 if how.dark is None else how.dark, detectors)
+        dark = frames_of("dark", 0.0 if how.dark is None else how.dark, detectors)
         level = dark.mean(0)
         readout = float(dark.var(0, ddof=1).mean()) if len(dark) > 1 else 0.0
         transmission = how.data_kind == "transmission"
-        _tell_of_kind(values, transmission, how.dark is not None, said)
+        tell_of_kind(values, transmission, how.dark is not None, said)
         if how.blank is not None:
             flat = np.asarray(how.blank, dtype=np.float64)
             if flat.shape != values.shape:
@@ -108,14 +91,14 @@ class Counts:
             blank = flat - level
             said.append("The blank scan is taken as exact: it has no noise of its own.")
         else:
-            flat = _frames("flat", 1.0 if transmission else how.flat, detectors)
+            flat = frames_of("flat", 1.0 if transmission else how.flat, detectors)
             blank = np.broadcast_to(flat.mean(0) - level, values.shape)
-        gain = _gain(how, values, flat, readout, level, said)
+        gain = gain_of(how, values, flat, readout, level, said)
         unit = 1.0 if gain is None else gain.value
         exact = how.blank is not None or transmission or np.ndim(how.flat) == 0
         noise = 0.0 if exact else (np.maximum(blank / unit, 0) + readout / unit**2) / len(flat)
-        alive = np.isfinite(values) & _working(values, blank, said)
-        alive &= ~_dazzled(values - level, blank, saturated, gain, alive, said)
+        alive = np.isfinite(values) & working(values, blank, said)
+        alive &= ~dazzled(values - level, blank, saturated, gain, alive, said)
         return cls(
             arrived=np.where(alive, (values - level) / unit, 0.0),
             blank=np.where(alive, blank / unit, 0.0),
@@ -205,91 +188,6 @@ class Counts:
                 "it makes rings, which the error bars take for independent noise; average more "
                 "flats."
             )
-
-
-def _gain(how, values, flat, readout, level, said) -> Gain | None:
-    """The gain that was given, that of the flats, that of a photon counter, or None; said."""
-    if how.gain is not None:
-        said.append(f"The noise of the counts is that of photons at the given gain {how.gain:g}.")
-        return Gain(float(how.gain))
-    if how.data_kind == "counts" and how.blank is None:
-        found = estimate_gain(flat, readout, level)
-        if found is not None:
-            said.append(
-                f"The gain is {found.value:.4g} +- {found.standard_error:.2g} counts per photon, "
-                f"from {found.frames} flats by photon transfer."
-            )
-            return found
-    finite = values[np.isfinite(values)]
-    if how.data_kind == "counts" and np.array_equal(finite, np.round(finite)):
-        if float(np.median(flat)) < PHOTON_COUNTS and readout == 0 and not np.any(level):
-            said.append("The counts are taken as photons (gain 1); give the gain if they are not.")
-            return Gain(1.0)
-    said.append(
-        "No gain is known: rays are weighted by their counts, and the noise level is estimated."
-    )
-    return None
-
-
-def _frames(name: str, values, detectors: int) -> np.ndarray:
-    """Flats or darks as (frames, detectors) float64."""
-    if isinstance(values, str):
-        raise InputError(f"{name} must be a number or an array, got the text {shown(values)}.")
-    if np.asarray(values).dtype.kind not in "biuf":
-        raise InputError(f"{name} holds {np.asarray(values).dtype}; expected real numbers.")
-    fits = getattr(values, "ndim", 0) <= 2
-    frames = np.atleast_2d(np.asarray(values if fits else np.nan, dtype=np.float64))
-    if not fits or frames.shape[1] not in (1, detectors) or not len(frames):
-        raise InputError(
-            f"{name} has shape {np.shape(values)} but there are {detectors} detector elements; "
-            "give a number, (detectors,) or (frames, detectors)."
-        )
-    return np.broadcast_to(frames, (len(frames), detectors))
-
-
-def _working(values: np.ndarray, blank: np.ndarray, said: list[str]) -> np.ndarray:
-    """Which rays belong to elements that see the open beam and do not stand still."""
-    with np.errstate(invalid="ignore"):
-        lit = np.isfinite(blank) & (blank > 0)
-        lit &= blank > DEAD_FRACTION * np.median(blank[lit]) if lit.any() else lit
-        stuck = (len(values) >= STUCK_VIEWS) & (values == values[:1]).all(0)
-    dead = int((~lit).all(0).sum())
-    for count, why in ((dead, "no flat"), (int(stuck.sum()), "the same reading in every view")):
-        if count:
-            said.append(f"{count} detector element(s) have {why} and are not used.")
-    return lit & ~stuck
-
-
-def _tell_of_kind(values, transmission: bool, has_dark: bool, said: list[str]) -> None:
-    """Say what the values are taken for where nobody said it, and doubt what does not look it."""
-    if not transmission:
-        if not has_dark:
-            said.append("No dark field is given: the counts without beam are taken as 0.")
-        return
-    with np.errstate(invalid="ignore"):
-        part = float(np.mean(values <= 0))
-    if part > NOT_POSITIVE:
-        said.append(
-            f"WARNING: {part:.0%} of the transmissions are not positive, as line integrals of air "
-            "would be; if they are such, say --data-kind line_integrals."
-        )
-
-
-def _dazzled(arrived, blank, saturated, gain, alive, said: list[str]) -> np.ndarray:
-    """Which readings are at the end of their type, or far brighter than the open beam."""
-    unit = 1.0 if gain is None else gain.value
-    with np.errstate(invalid="ignore"):
-        bright = arrived > TOO_BRIGHT * blank
-        bright &= arrived - blank > SURE * np.sqrt(np.maximum(blank, 0) * unit)
-    found = alive & (saturated | bright)
-    if 2 * found.sum() > alive.sum():
-        raise InputError(EXCHANGED)
-    if found.any():
-        said.append(
-            f"{int(found.sum())} readings are saturated or more than {TOO_BRIGHT:g} times as "
-            "bright as the open beam and are not used."
-        )
-    return found
 
 
 def filled(sinogram: np.ndarray) -> np.ndarray:
