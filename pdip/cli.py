@@ -6,6 +6,7 @@ one sentence on stderr.
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -33,6 +34,7 @@ from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
     NotShown,
     slice_sentence,
+    tell_warnings,
     write_check,
     write_result,
     write_selection,
@@ -188,6 +190,7 @@ def run_scan(command: argparse.Namespace, request: Request, terminal: Observer) 
             )
             write_check(directory, check, terminal)
     directory.finish()
+    tell_warnings(directory, terminal)
 
 
 def run_stack(command: argparse.Namespace, request: Request, terminal: Observer) -> None:
@@ -196,6 +199,7 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
     first = rank() == 0  # asked here: within a slice every rank is alone
     stack, truths = request.stack()
 
+    @functools.cache  # what a slice was warned of is with the one that writes its files
     def told(number: int) -> Observer:
         return Terminal(f"slice {number}, ") if first else Observer()
 

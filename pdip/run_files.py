@@ -17,6 +17,7 @@ from pdip.report import (
     summary,
     volume_summary,
 )
+from pdip.report.words import number, warnings_of
 from pdip.result import Result
 from pdip.run_directory import (
     ARRAYS,
@@ -32,7 +33,7 @@ from pdip.run_directory import (
     WINNER,
     RunDirectory,
 )
-from pdip.run_report import keep_report_data, write_report, write_volume_report
+from pdip.run_report import keep_report_data, typical_noise_std, write_report, write_volume_report
 from pdip.scan import Scan, Stack
 from pdip.selection_result import Selection
 from pdip.settings import STAGES, Settings, plain
@@ -126,7 +127,10 @@ def write_result(
     showing.show(OVERVIEW, directory.write_figure, OVERVIEW, draw)
     _show_axis(showing, directory, scan)
     keep_report_data(directory, result, scan, truth)
-    numbers = summary(result, truth, source) | {"warnings": list(terminal.warnings)}
+    numbers = summary(result, truth, source) | {
+        "typical_noise_std": typical_noise_std(result, scan),
+        "warnings": list(terminal.warnings),
+    }
     found = strict(with_earlier_check(directory, numbers))  # the page is that of the file
     showing.show(REPORT, write_report, directory, found)
     directory.write_json(SUMMARY, found)
@@ -204,6 +208,7 @@ def write_volumes(
         for outcome in outcomes
     }
     means = strict(volume_summary(slices, run.stack.assumptions, source))
+    means["warnings"] = [*terminal.warnings, *means["warnings"]]
     showing.show(REPORT, write_volume_report, directory, means)
     directory.write_json(SUMMARY, means)
     for sentence in means["assumptions"][len(run.stack.assumptions) :]:
@@ -215,6 +220,16 @@ def write_volumes(
         "written",
         f"{directory.path / REPORT} to open in a browser, {OVERVIEW}, the volumes and {SUMMARY}",
     )
+    tell_warnings(directory, terminal)
+
+
+@by_first
+def tell_warnings(directory: RunDirectory, terminal: Observer) -> None:
+    """Say at the end of a run what its page warns of: what was said on the way has scrolled off."""
+    found = warnings_of(directory.read_json(SUMMARY))
+    if found:
+        what = f"; the first: {found[0]}" if len(found) > 1 else f": {found[0]}"
+        terminal.finished("warnings", f"{len(found)}, at the top of the page{what}")
 
 
 def _show_axis(showing: _Showing, directory: RunDirectory, scan: Scan | Stack) -> None:
@@ -230,9 +245,10 @@ def slice_sentence(directory: RunDirectory, outcome: SliceOutcome) -> str:
         return f"no result: {outcome.failure}"
     numbers = directory.slice(outcome.number).read_json(SUMMARY)
     scored = "" if numbers["psnr"] is None else f", psnr {numbers['psnr']:.2f} dB"
+    noise = number(numbers.get("typical_noise_std"), 3)
     seconds = sum(cost["seconds"] for cost in numbers["stages"].values())
     return (
-        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std {numbers['noise_std']:.3g}{scored}, "
+        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std of a ray {noise}{scored}, "
         f"{seconds:.1f} s; {numbers['stop_reason']}"
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from pdip.run_directory import (
     RECALIBRATED,
     REPORT,
     REPORT_DATA,
+    ROTATION_AXIS,
     SETTINGS,
     SUMMARY,
     RunDirectory,
@@ -30,6 +32,18 @@ ABOVE = "../../" + REPORT
 """The page of a stack, seen from that of one of its slices."""
 
 
+def ray_noise_std(result: Result, scan: Scan) -> Tensor:
+    """``σ / sqrt(W)`` of every ray, (views, detectors); infinite for rays that are not used."""
+    weights = torch.ones_like(scan.sinogram) if scan.weights is None else scan.weights
+    return (result.fit.noise_std / weights.double().sqrt()).float().cpu()
+
+
+def typical_noise_std(result: Result, scan: Scan) -> float:
+    """The median over the rays that are used of :func:`ray_noise_std`, a line integral."""
+    std = ray_noise_std(result, scan)
+    return float(np.median(std[std.isfinite()].numpy()))
+
+
 def keep_report_data(
     directory: RunDirectory, result: Result, scan: Scan, truth: Image | None
 ) -> None:
@@ -37,12 +51,11 @@ def keep_report_data(
     data = result.evidence[0].model.ray
     image = result.image.to(device=data.device, dtype=data.dtype)
     residual = scan.sinogram.to(image) - data.forward(image)
-    weights = torch.ones_like(residual) if scan.weights is None else scan.weights.to(residual)
-    residual = residual.masked_fill(weights == 0, torch.nan)
-    noise_std = result.fit.noise_std / weights.sqrt()
+    noise_std = ray_noise_std(result, scan)
+    residual = residual.masked_fill(noise_std.isinf().to(residual.device), torch.nan)
     tensors: dict[str, Tensor] = {
         "residual": residual.detach().float().cpu(),
-        "ray_noise_std": noise_std.float().cpu(),
+        "ray_noise_std": noise_std,
     }
     if truth is not None:
         tensors["truth"] = truth.detach().float().cpu()
@@ -88,6 +101,7 @@ def write_volume_report(directory: RunDirectory, numbers: Mapping[str, Any]) -> 
         summary=numbers,
         settings=directory.read_yaml(SETTINGS),
         parts=directory.read_json(INPUT)[MADE_WITH],
+        axis=_picture(directory, ROTATION_AXIS),
     )
     directory.write_text(REPORT, volume_page(contents))
 
@@ -102,7 +116,6 @@ def run_contents(directory: RunDirectory, numbers: Mapping[str, Any]) -> RunCont
     tensors, record = directory.read_tensors(REPORT_DATA)
     image, std = (directory.read_array(name) for name in ARRAYS[:2])
     in_stack = numbers["source"].get("slice") is not None
-    picture = directory.path / CALIBRATION
     checked = "calibration" in numbers
     return RunContents(
         title=_title(numbers, directory.path),
@@ -119,7 +132,8 @@ def run_contents(directory: RunDirectory, numbers: Mapping[str, Any]) -> RunCont
         fits=record["fits"],
         searches=record["searches"],
         parts=directory.read_json(INPUT)[MADE_WITH],
-        calibration=picture.read_bytes() if checked and picture.exists() else None,
+        calibration=_picture(directory, CALIBRATION) if checked else None,
+        axis=_picture(directory, ROTATION_AXIS),
         above=ABOVE if in_stack else "",
     )
 
@@ -152,6 +166,10 @@ def _rebuilt(directory: RunDirectory, numbers: Mapping[str, Any]) -> int:
         write_report(folder, folder.read_json(SUMMARY))
     write_volume_report(directory, numbers)
     return len(done) + 1
+
+
+def _picture(directory: RunDirectory, name: str) -> bytes | None:
+    return (directory.path / name).read_bytes() if directory.holds(name) else None
 
 
 def _title(numbers: Mapping[str, Any], folder: Path) -> str:

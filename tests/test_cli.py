@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
+from html import unescape
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from test_pipeline import QUICK, small_scan
 import pdip
 from pdip import cli, pipeline, terminal
 from pdip.errors import ComputationError, InputError
+from pdip.report.words import warnings_of
 from pdip.run_directory import RunDirectory
+from pdip.run_files import tell_warnings
 from pdip.run_report import rebuilt
 from pdip.scan import geometry_from_dict
 
@@ -91,6 +95,10 @@ def test_the_page_of_a_run_is_made_again_from_its_folder_alone(finished, files, 
         (folder / name).unlink()
     assert rebuilt(RunDirectory(folder)) == 1
     assert (folder / "report.html").read_bytes() == (finished / "report.html").read_bytes()
+    png = b"\x89PNG of an axis"
+    (folder / "rotation_axis.png").write_bytes(png)
+    assert rebuilt(RunDirectory(folder)) == 1
+    assert b64encode(png).decode() in (folder / "report.html").read_text()
     (folder / "report.safetensors").unlink()
     with pytest.raises(InputError, match="earlier pdip .* --resume"):
         rebuilt(RunDirectory(folder))
@@ -127,12 +135,39 @@ def test_warnings_of_a_run_are_kept_for_its_page(files, tmp_path, monkeypatch):
     assert "A checkpoint was damaged." in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_the_last_line_of_a_run_says_what_its_page_warns_of(files, tmp_path, capsys):
+    assert reconstruct(files, tmp_path / "run", "--dip.max_steps", "1") == 0
+    *_, written, last = capsys.readouterr().out.splitlines()
+    told = warnings_of(strict_json(tmp_path / "run" / "summary.json"))
+    assert told[0].startswith("A fit left a residual of ") and written.startswith("written: ")
+    assert last.startswith(f"warnings: {len(told)}, at the top of the page")
+    assert last.endswith(f": {told[0]}")
+    page = unescape((tmp_path / "run" / "report.html").read_text())
+    assert all(sentence in page for sentence in told)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_one_line_has_the_number_of_warnings_and_no_warning_no_line(tmp_path, capsys, count):
+    found = ["it is <odd>", "it is late"][:count]
+    directory = RunDirectory(tmp_path)
+    directory.write_json(
+        "summary.json", {"assumptions": [], "warnings": found, "solver": {"converged": True}}
+    )
+    tell_warnings(directory, terminal.Terminal())
+    first = {0: "", 1: ": It is <odd>.\n", 2: "; the first: It is <odd>.\n"}[count]
+    begun = f"warnings: {count}, at the top of the page" if count else ""
+    assert capsys.readouterr().out == begun + first
+
+
 def test_summary_holds_what_is_promised(finished):
     numbers = strict_json(finished / "summary.json")
     assert numbers.keys() >= PROMISED
     assert numbers["log_likelihood_kind"] == "joint"
     assert 0 <= numbers["coverage_95"] <= 1
     assert numbers["noise_std"] == 0.1
+    noise_std = RunDirectory(finished).read_tensors("report.safetensors")[0]["ray_noise_std"]
+    assert numbers["typical_noise_std"] == np.median(noise_std[noise_std.isfinite()])
     assert numbers["solver"]["worst_residual"] < 1e-6
     assert set(numbers["stages"]) == {"ray", "fit", "linearise", "plan", "evidence", "posterior"}
     assert all({"seconds", "peak_memory_mb"} <= cost.keys() for cost in numbers["stages"].values())

@@ -67,6 +67,20 @@ def test_a_comparison_prints_numbers_and_settings_that_differ_and_draws(tmp_path
     assert "beyond the joint 95 % interval: 0" in out  # 0.2 < 1.96 sqrt(2) 0.1
 
 
+def test_a_check_does_not_make_a_run_slower():
+    """Its seconds stand in a row of their own, and in none where neither run was checked."""
+    stages = {"fit": {"seconds": 2.0}, "posterior": {"seconds": 1.0}}
+    check = {f"check: {name}": {"seconds": 10.0} for name in stages}
+    image, grid = np.ones((4, 4)), ImageGrid((4, 4))
+    bare = FinishedRun("a", image, 0.1 * image, grid, {"stages": stages}, {}, {})
+    checked = replace(bare, name="b", summary={"stages": stages | check})
+    rows = [line.split("  ") for line in table(bare, checked)]
+    rows = {row[0]: [part.strip() for part in row[1:] if part] for row in rows}
+    assert rows["seconds"] == ["3.0", "3.0"]
+    assert rows["seconds of the calibration check"] == ["–", "20.0"]
+    assert "check" not in " ".join(table(bare, bare))
+
+
 @pytest.mark.parametrize(("factor", "share"), [(0.99, 0.0), (1.01, 1.0)])
 def test_a_pixel_counts_from_the_joint_interval_on(factor, share):
     std_a, std_b = np.full((4, 4), 0.3, np.float32), np.full((4, 4), 0.4, np.float32)

@@ -82,9 +82,9 @@ def test_truth_and_reconstruction_share_a_window_and_std_and_error_another(pair,
     rows = panels(image, 0 * image + std, truth)
     shown = {panel.title.split(", ")[0]: panel for row in rows for panel in row}
     assert set(shown) == {
-        "ground truth", "reconstruction", "standard deviation", "|error|", "|error| / std",
+        "reference", "reconstruction", "standard deviation", "|error|", "|error| / std",
     }  # fmt: skip
-    for one, other in (("ground truth", "reconstruction"), ("standard deviation", "|error|")):
+    for one, other in (("reference", "reconstruction"), ("standard deviation", "|error|")):
         assert (shown[one].low, shown[one].high) == (shown[other].low, shown[other].high)
         assert shown[one].label == shown[other].label == "1/mm"
     assert np.allclose(shown["|error| / std"].values, np.abs(image - truth) / std, rtol=1e-5)

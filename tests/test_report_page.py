@@ -6,17 +6,20 @@ import shutil
 from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from pdip.calibration.held_out import half_width
 from pdip.report import RunContents, VolumeContents, page_volume, run_page, volume_page
 from pdip.report.drawings import SHOWN_SPAN, _draw_rotation, _draw_views, draw_geometry
 from pdip.report.page_tables import geometry_rows
-from pdip.report.words import trust_sentence, warnings_of
-from pdip.scan import FanBeam, ImageGrid, ParallelBeam
+from pdip.report.words import geometry_sentence, trust_sentence, warnings_of
+from pdip.run_report import ray_noise_std, typical_noise_std
+from pdip.scan import FanBeam, ImageGrid, ParallelBeam, Scan
 
 HEIGHT, WIDTH = 10, 14
 HOSTILE = "<b>x & y</b>"
@@ -197,7 +200,8 @@ def volume(count: int = 4, missing: int = 2) -> VolumeContents:
     image[missing] = std[missing] = np.nan
     rows = [
         {"slice": 10 + place, "mean_std": 0.001, "noise_std": 0.02, "log_evidence": 1.0,
-         "psnr": None, "converged": True, "seconds": 2.0}
+         "psnr": None, "converged": True, "seconds": 2.0, "typical_noise_std": 0.03,
+         "stop_reason": "stopped at max_steps=9: under-fitted"}
         for place in range(count)
     ]  # fmt: skip
     rows[missing] = {"slice": 10 + missing, "failure": HOSTILE}
@@ -210,7 +214,9 @@ def volume(count: int = 4, missing: int = 2) -> VolumeContents:
         numbers=[10 + place for place in range(count)],
         links={10 + p: f"slices/{10 + p:04d}/report.html" for p in range(count) if p != missing},
         grid=run.grid,
-        summary=SUMMARY | scores | {"slices": rows, "assumptions": told},
+        summary=SUMMARY
+        | scores
+        | {"slices": rows, "assumptions": told, "typical_noise_std": 0.0313},
         settings=run.settings,
         parts=run.parts,
     )
@@ -290,6 +296,54 @@ def test_trust_says_what_is_known():
     assert "93.0 %" in trust_sentence(SUMMARY)
 
 
+def test_what_an_image_is_compared_with_is_nowhere_called_the_truth(page):
+    """It may be a reconstruction from more views, with errors of its own."""
+    found = Elements(page)
+    assert "truth" not in found.words.lower()
+    assert "Compared with the given reference image, 93.0 %" in found.words
+    assert "reference ${" in page and "truth ${" not in page  # the readout
+
+
+def test_a_slice_whose_solves_converged_is_not_said_to_be_fitted():
+    page = Elements(volume_page(volume())).words
+    assert page.count("Stopped at max_steps=9: under-fitted.") == 3  # of three with a result
+    assert "solves and searches converged" in page and "how the fit ended" in page
+
+
+@pytest.mark.parametrize("make", [contents, volume])
+def test_the_picture_of_the_rotation_axis_is_in_the_page_where_there_is_one(make):
+    build = run_page if make is contents else volume_page
+    png = b"\x89PNG and more"
+    for axis in (png, None):
+        found = Elements(build(replace(make(), axis=axis)))
+        shown = [a["src"] for tag, a in found.tags if tag == "img"]
+        assert [b64decode(source.split(",")[1]) for source in shown] == ([png] if axis else [])
+        assert all(source.startswith("data:image/png;base64,") for source in shown)
+        assert ("The rotation axis was estimated from the views" in found.words) == bool(axis)
+
+
+def test_the_noise_of_a_stack_is_in_the_unit_of_the_page_of_a_scan():
+    """A line integral, not the std of a ray of weight 1, which of photons is about 1."""
+    words = Elements(volume_page(volume())).words
+    assert "typical noise std of a ray, mean 0.0313" in words and "slice 10 0.001 0.03 1" in words
+
+
+def test_the_typical_noise_is_the_median_of_the_rays_that_are_used():
+    weights = np.r_[np.zeros(9), np.linspace(1.0, 50.0, 11)].reshape(2, 10)
+    beam = ParallelBeam([0.0, 90.0], 10)
+    scan = Scan(torch.rand(2, 10), beam, beam.inscribed_grid(), torch.from_numpy(weights))
+    fitted = SimpleNamespace(fit=SimpleNamespace(noise_std=1.5))
+    expected = np.median(1.5 / np.sqrt(weights[weights > 0]))
+    assert typical_noise_std(fitted, scan) == pytest.approx(expected, rel=1e-6)
+    assert np.isinf(ray_noise_std(fitted, scan).numpy()[weights == 0]).all()
+
+
+def test_only_a_fan_has_a_source():
+    for geometry, has in ((contents().geometry, True), (ParallelBeam([0.0, 90.0], 20), False)):
+        assert ("source" in geometry_sentence(geometry)) == has
+        assert geometry_sentence(geometry) in Elements(run_page(contents(geometry=geometry))).words
+
+
 # In a browser
 
 
@@ -363,7 +417,7 @@ def said_of_pixel(run: RunContents, row: int, column: int) -> list[str]:
         f"x {x:.2f} mm, y {y:.2f} mm (row {row}, column {column})",
         f"{value:.{digits}f} ± {std:.{digits}f} 1/mm",
         f"95 %: {value - half:.{digits}f} to {value + half:.{digits}f} 1/mm",
-        f"truth {float(run.truth[row, column]):.{digits}f} 1/mm, off by {off:.1f} std",
+        f"reference {float(run.truth[row, column]):.{digits}f} 1/mm, off by {off:.1f} std",
     ]
 
 

@@ -1,12 +1,14 @@
 """Runs of stacks: each slice a run of its own, from its neighbour's fit, and the volumes."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from html import unescape
 
 import numpy as np
 import pytest
@@ -116,6 +118,70 @@ def test_summary_has_every_slice_and_the_means(finished):
         assert numbers[key] == pytest.approx(np.mean(own)) and len(own) == 3
     alone = json.loads((finished / "slices" / "0003" / "summary.json").read_text())
     assert alone["psnr"] == slices[3]["psnr"]
+
+
+def test_what_slices_assume_and_are_warned_of_is_said_of_the_stack(finished):
+    """Every sentence of a slice, as it is or with those that differ in numbers alone."""
+    numbers = json.loads((finished / "summary.json").read_text())
+    own = {
+        number: json.loads((finished / "slices" / f"{number:04d}" / "summary.json").read_text())
+        for number in (0, 1, 3)
+    }
+    for number, found in own.items():
+        for sentence in found["assumptions"]:
+            kinds = [shape(said) for said in numbers["assumptions"] if names(said, number)]
+            assert sentence in numbers["assumptions"] or shape(sentence) in kinds, sentence
+    assert len(numbers["assumptions"]) < sum(len(found["assumptions"]) for found in own.values())
+    page = unescape((finished / "report.html").read_text())
+    assert all(said[1:] in page for said in numbers["assumptions"])
+
+
+def shape(sentence: str) -> str:
+    """A sentence without its slices and numbers."""
+    sentence = re.sub(r"^(WARNING: )?slices? [0-9, to]+: ", r"\1", sentence)
+    return re.sub(r"[-0-9.e]+( to [-0-9.e]+)?", "#", sentence)
+
+
+def names(sentence: str, number: int) -> bool:
+    """Whether a sentence is said of a slice; here no three follow each other."""
+    found = re.match(r"(?:WARNING: )?slices? ([0-9, ]+): ", sentence)
+    return found is not None and str(number) in found[1].split(", ")
+
+
+def test_the_noise_of_a_stack_is_that_of_a_ray_as_its_slices_have_it(finished):
+    numbers = json.loads((finished / "summary.json").read_text())
+    usual = []
+    for number in (0, 1, 3):
+        folder = RunDirectory(finished / "slices" / f"{number:04d}")
+        noise_std = folder.read_tensors("report.safetensors")[0]["ray_noise_std"]
+        usual.append(np.median(noise_std[noise_std.isfinite()]))
+    assert numbers["typical_noise_std"] == pytest.approx(np.mean(usual), rel=1e-12)
+    shown = f"<dd>{np.mean(usual):.3g}</dd>"
+    assert shown in (finished / "report.html").read_text()
+
+
+def test_what_a_slice_is_warned_of_on_its_way_is_in_its_page_and_that_of_the_stack(
+    files, tmp_path, monkeypatch, capsys
+):
+    original = stack_run.reconstruct
+
+    def warn(scan, settings, *, observer, **keywords):
+        observer.warned("a state was damaged")
+        return original(scan, settings, observer=observer, **keywords)
+
+    monkeypatch.setattr(stack_run, "reconstruct", warn)
+    brief = ["--slices", ":2", "--dip.max_steps", "1"]
+    assert reconstruct(files, tmp_path / "run", *brief) == 0
+    slices = tmp_path / "run" / "slices"
+    assert "A state was damaged." in (slices / "0001" / "report.html").read_text()
+    numbers = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert numbers["warnings"] == ["slices 0, 1: a state was damaged"]
+    page = unescape((tmp_path / "run" / "report.html").read_text())
+    box = page[page.index('class="warning"') : page.index("</div>", page.index('class="warning"'))]
+    assert "Slices 0, 1: a state was damaged." in box
+    assert "Slices 0, 1: a fit left a residual of " in box
+    assert page.count("Stopped at max_steps=1 with a mean squared residual") == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("warnings: ")
 
 
 def test_one_line_per_slice_on_stdout_and_a_last_sentence_on_stderr(files, tmp_path, capsys):

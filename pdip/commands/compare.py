@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pdip.calibration.held_out import half_width
+from pdip.calibration_check import CHECK
 from pdip.errors import InputError
 from pdip.folder import Folder
 from pdip.region import slice_directory
@@ -22,7 +23,8 @@ HELP = "two runs of one object beside each other: numbers, settings that differ,
 EXAMPLE = "pdip compare runs/first runs/second"
 LEVEL = 0.95
 NUMBERS = {
-    "noise_std": "noise std of a ray", "noise_std_by_evidence": "noise std by the evidence",
+    "typical_noise_std": "typical noise std of a ray",
+    "noise_std": "noise std of a ray of weight 1", "noise_std_by_evidence": "… by the evidence",
     "log_evidence": "log evidence (nats)", "mean_std": "mean std (1/mm)", "psnr": "PSNR (dB)",
     "ssim": "SSIM", "relative_l2": "relative l2 error",
     "coverage_95": "coverage of the 95 % interval",
@@ -148,8 +150,10 @@ def table(first: FinishedRun, second: FinishedRun) -> list[str]:
         values = [run.summary.get(key) for run in (first, second)]
         if values != [None, None]:
             rows.append((name, *map(number, values)))
-    seconds = [sum(c["seconds"] for c in r.summary["stages"].values()) for r in (first, second)]
-    rows.append(("seconds", *(f"{value:.1f}" for value in seconds)))
+    for name, of_check in (("seconds", False), ("seconds of the calibration check", True)):
+        seconds = [_seconds(run.summary["stages"], of_check) for run in (first, second)]
+        if seconds != [None, None]:
+            rows.append((name, *("–" if s is None else f"{s:.1f}" for s in seconds)))
     differing = [
         (key, *(_told(run.settings, key) for run in (first, second)))
         for key in dict.fromkeys([*first.settings, *second.settings])
@@ -164,6 +168,12 @@ def table(first: FinishedRun, second: FinishedRun) -> list[str]:
     if not differing:
         return [*lines, "no setting differs"]
     return [*lines, "settings that differ:", *_aligned(differing, widths)]
+
+
+def _seconds(stages: Mapping[str, Any], of_check: bool) -> float | None:
+    """Of the stages of the check, or of all others; None where there are none."""
+    own = [c["seconds"] for name, c in stages.items() if name.startswith(f"{CHECK}: ") == of_check]
+    return sum(own) if own else None
 
 
 def _told(settings: Mapping[str, Any], key: str) -> str:

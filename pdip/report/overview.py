@@ -94,7 +94,7 @@ def panels(image: np.ndarray, std: np.ndarray, truth: np.ndarray | None) -> list
             ),
         ],
         [
-            Panel(truth, "ground truth", IMAGE_MAP, low, high),
+            Panel(truth, "reference", IMAGE_MAP, low, high),
             Panel(error, f"|error|{scale}", ERROR_MAP, 0.0, largest_error),
         ],
     ]  # fmt: skip

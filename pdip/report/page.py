@@ -1,6 +1,5 @@
 """``report.html``: all that a run found in one page that needs no other file and no network."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -13,7 +12,7 @@ from pdip.calibration.held_out import half_width
 from pdip.report import page_tables as tables
 from pdip.report import words
 from pdip.report.drawings import SHOWN_SPAN, draw_geometry, draw_histories
-from pdip.report.page_frame import duration, rendered, shared, viewed
+from pdip.report.page_frame import duration, embedded, rendered, shared, viewed
 from pdip.report.page_viewer import image_viewer, ray_viewer
 from pdip.report.words import number
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
@@ -38,6 +37,7 @@ class RunContents:
         searches: objective at every evaluation of the search of each restart.
         parts: what the last digits of each part of the run depend on.
         calibration: the PNG of the check, or None.
+        axis: the PNG of the estimated rotation axis, or None.
         above: link to the page of the stack that this is a slice of, or empty.
     """
 
@@ -56,6 +56,7 @@ class RunContents:
     searches: Sequence[Sequence[float]]
     parts: Sequence[Mapping[str, str]]
     calibration: bytes | None
+    axis: bytes | None = None
     above: str = ""
 
 
@@ -93,7 +94,7 @@ def run_page(run: RunContents) -> str:
         rays=rays,
         residual_note=_residual_note(run),
         geometry_drawing=Markup(draw_geometry(run.geometry, run.grid)),
-        shortened=_shortened(run),
+        geometry_note=words.geometry_sentence(run.geometry) + _shortened(run),
         geometry_rows=tables.geometry_rows(run.geometry),
         certificate_note=_certificate_note(summary),
         certificates=tables.certificate_rows(summary),
@@ -125,7 +126,7 @@ def _facts(run: RunContents) -> list[tuple[str, str]]:
         ("computing time", duration(summary)),
     ]
     if summary["psnr"] is not None:
-        facts.insert(1, ("PSNR against the truth", f"{summary['psnr']:.2f} dB"))
+        facts.insert(1, ("PSNR against the reference", f"{summary['psnr']:.2f} dB"))
     return facts
 
 
@@ -146,7 +147,6 @@ def _check(run: RunContents) -> dict[str, Any] | None:
     if not check:
         return None
     head, rows = tables.check_rows(check)
-    picture = run.calibration and f"data:image/png;base64,{b64encode(run.calibration).decode()}"
     note = "In brackets: 95 % bands over views. Rays that test the error bars say nothing of what "
     return {
         "verdict": words.capital(check["verdict"]),
@@ -154,7 +154,7 @@ def _check(run: RunContents) -> dict[str, Any] | None:
         "rows": rows,
         "note": f"{note}no ray sees. Of the residual of the whole scan: "
         f"{check['whiteness']['verdict']}.",
-        "picture": picture,
+        "picture": embedded(run.calibration),
     }
 
 

@@ -1,5 +1,6 @@
 """What the pages of runs and of stacks share: their frame, their script, and what both say."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from pdip.strict_json import strict
 
 
 def shared(contents) -> dict[str, Any]:
-    """What both pages say of a record with ``title``, ``summary``, ``settings`` and ``parts``."""
+    """What both pages say of a record with title, summary, settings, parts and axis."""
     return {
         "title": contents.title,
         "trust": words.trust_sentence(contents.summary),
@@ -24,8 +25,14 @@ def shared(contents) -> dict[str, Any]:
         "assumptions": words.assumptions_of(contents.summary),
         "settings": tables.setting_rows(contents.settings),
         "files": tables.file_rows(contents.summary),
+        "axis": embedded(contents.axis),
         "versions": tables.version_rows(contents.summary, contents.parts),
     }
+
+
+def embedded(png: bytes | None) -> str:
+    """A PNG as an address that holds it; empty without one."""
+    return "" if png is None else f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 @cache

@@ -16,7 +16,7 @@ Rows = list[tuple]
 
 
 def score_rows(summary: Mapping[str, Any]) -> Rows:
-    """How the image compares with the truth; empty without one."""
+    """How the image compares with the reference; empty without one."""
     if summary.get("psnr") is None:
         return []
     return [(name, number(summary[key])) for key, name in SCORES.items()]

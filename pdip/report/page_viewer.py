@@ -110,7 +110,7 @@ def image_viewer(
     if truth is not None:
         error_top = window(np.abs(image - truth))[1]
         panels += [
-            PagePanel("truth", "ground truth", "image", IMAGE_MAP),
+            PagePanel("truth", "reference", "image", IMAGE_MAP),
             PagePanel("error", "|error|", "error"),
             PagePanel(
                 "ratio", "|error| / std", "ratio", RATIO_MAP, "std", steps=len(RATIO_STEPS) - 1

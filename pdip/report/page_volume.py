@@ -29,7 +29,7 @@ class VolumeContents:
         image, std: (slices, height, width), 1/mm, may be mapped from files; NaN without a result.
         numbers: of the slices.
         links: slice -> the address of its page from that of the stack.
-        grid, summary, settings, parts: as of :class:`~pdip.report.page.RunContents`.
+        grid, summary, settings, parts, axis: as of :class:`~pdip.report.page.RunContents`.
     """
 
     title: str
@@ -41,6 +41,7 @@ class VolumeContents:
     summary: Mapping[str, Any]
     settings: Mapping[str, Mapping[str, Any]]
     parts: Sequence[Mapping[str, str]]
+    axis: bytes | None = None
 
 
 def volume_page(stack: VolumeContents) -> str:
@@ -68,13 +69,13 @@ def volume_page(stack: VolumeContents) -> str:
         facts=[
             ("slices with a result", f"{len(done)} of {count}"),
             ("mean std", f"{number(summary['mean_std'], 2)} 1/mm"),
-            ("noise std of a ray, mean", number(summary["noise_std"], 2)),
+            ("typical noise std of a ray, mean", number(summary.get("typical_noise_std"), 3)),
             ("computing time", duration(summary)),
         ],
         images=images,
         shown_note=note,
-        slice_head=["slice", "mean std (1/mm)", "noise std", "log evidence", "PSNR (dB)",
-                    "converged", "seconds"],
+        slice_head=["slice", "mean std (1/mm)", "typical noise std of a ray", "log evidence",
+                    "PSNR (dB)", "seconds", "solves and searches converged"],
         slice_rows=rows,
         std_drawing=Markup(
             draw_histories(
@@ -97,10 +98,11 @@ def _shown_slices(volume: np.ndarray) -> list[int]:
 
 
 def _slice_row(row: Mapping[str, Any], links: Mapping[int, str]) -> dict[str, Any]:
-    keys = ("mean_std", "noise_std", "log_evidence", "psnr", "converged", "seconds")
+    keys = ("mean_std", "typical_noise_std", "log_evidence", "psnr", "seconds", "converged")
     return {
         "number": row["slice"],
         "link": links.get(row["slice"], ""),
         "failure": row.get("failure"),
         "entries": [number(row.get(key)) for key in keys],
+        "fit": words.capital(row.get("stop_reason", "")),
     }

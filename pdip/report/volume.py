@@ -8,12 +8,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pdip.report.overview import ERROR_MAP, IMAGE_MAP, PANEL_INCHES, Panel, draw_panel, window
+from pdip.report.sentences import merged, of_slices
 from pdip.report.summary import versions
 from pdip.scan import ImageGrid
 
 MEANS = (
     "psnr", "ssim", "relative_l2", "log_likelihood_per_pixel", "coverage_95", "noise_std",
-    "noise_std_by_evidence", "log_evidence", "mean_std",
+    "noise_std_by_evidence", "typical_noise_std", "log_evidence", "mean_std",
 )  # fmt: skip
 """Numbers of a slice's summary whose mean over slices is that of the volume."""
 SHOWN_SLICES = 4
@@ -28,12 +29,13 @@ def volume_summary(
 
     Args:
         slices: number -> the ``summary.json`` of that slice, or why it has no result.
-        assumptions: what was assumed for all slices.
+        assumptions: what was assumed for all slices; what slices assumed beside is added.
         source: which files the run was made from.
 
     Returns:
         the means of the slices' numbers under the names they have there, the numbers of each slice
-        in ``slices``, the seconds of each stage in all.
+        in ``slices``, what they assumed and were warned of, each kind of sentence once, the seconds
+        of each stage in all.
     """
     done = [numbers for numbers in slices.values() if not isinstance(numbers, str)]
     failures = [
@@ -41,11 +43,20 @@ def volume_summary(
         for number, numbers in slices.items()
         if isinstance(numbers, str)
     ]
+    own, warnings = (
+        of_slices({
+            number: () if isinstance(numbers, str)
+            else [said for said in numbers.get(key, ()) if said not in assumptions]
+            for number, numbers in slices.items()
+        })
+        for key in ("assumptions", "warnings")
+    )  # fmt: skip
     residuals = [numbers["solver"]["worst_residual"] for numbers in done]
     return {
-        **{key: _mean([numbers[key] for numbers in done]) for key in MEANS},
+        **{key: _mean([numbers.get(key) for numbers in done]) for key in MEANS},
         "log_likelihood_kind": done[0]["log_likelihood_kind"],
-        "assumptions": [*assumptions, *failures],
+        "assumptions": [*assumptions, *own, *failures],
+        "warnings": warnings,
         "solver": {
             "worst_residual": None if None in residuals else max(residuals),
             "converged": all(numbers["solver"]["converged"] for numbers in done),
@@ -100,8 +111,8 @@ def _row(number: int, numbers: Mapping[str, Any] | str) -> dict[str, Any]:
         return {"slice": number, "failure": numbers}
     return {
         "slice": number,
-        **{key: numbers[key] for key in MEANS},
-        "stop_reason": numbers["stop_reason"],
+        **{key: numbers.get(key) for key in MEANS},
+        "stop_reason": "; ".join(merged(fit["stop_reason"] for fit in numbers["restarts"])),
         "converged": numbers["solver"]["converged"],
         "seconds": round(sum(cost["seconds"] for cost in numbers["stages"].values()), 3),
     }

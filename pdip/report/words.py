@@ -26,6 +26,18 @@ def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
     )
 
 
+def geometry_sentence(geometry: ParallelBeam | FanBeam) -> str:
+    """What the drawing of the geometry shows."""
+    fan = isinstance(geometry, FanBeam)
+    drawn = "source, rays" if fan else "rays"
+    dots = "the source" if fan else "where the middle of the beam comes from"
+    return (
+        f"Square: the image. Dotted circle: what every view sees. Blue: {drawn} and detector of "
+        f"the first view, orange: of the last. Small dots: {dots} in every view. The arrow is the "
+        "sense of rotation."
+    )
+
+
 def rotation_sense(geometry: ParallelBeam | FanBeam) -> str:
     """How the views turn as they follow each other, or a dash where they do not."""
     turned = geometry.angles_deg[-1] - geometry.angles_deg[0]
@@ -54,8 +66,8 @@ def trust_sentence(summary: Mapping[str, Any]) -> str:
         said.append(f"Tested on rays that the fit did not see: {check['verdict'].rstrip('.')}.")
     if summary.get("coverage_95") is not None:
         said.append(
-            f"Compared with the ground truth, {100 * summary['coverage_95']:.1f} % of the pixels "
-            f"lie within their 95 % interval, of which 95 % would be right."
+            f"Compared with the given reference image, {100 * summary['coverage_95']:.1f} % of the "
+            "pixels lie within their 95 % interval; of an exact reference 95 % would."
         )
     if not said and ("slices" in summary or summary["source"].get("slice") is not None):
         said.append(

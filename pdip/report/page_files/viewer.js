@@ -165,7 +165,7 @@
       if (arrays.recalibrated)
         text += `; recalibrated ± ${arrays.recalibrated[i].toFixed(digits)} 1/mm`;
       if (arrays.truth)
-        text += `; truth ${arrays.truth[i].toFixed(digits)} 1/mm, ` +
+        text += `; reference ${arrays.truth[i].toFixed(digits)} 1/mm, ` +
           `off by ${derived.ratio(i).toFixed(1)} std`;
       return text;
     }
