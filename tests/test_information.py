@@ -1,5 +1,7 @@
 """``pdip info``: what is printed is what the readers find and what a run would use."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instrument_files import (
@@ -13,12 +15,14 @@ from instrument_files import (
     save_tiffs,
 )
 from test_readers import refusal
+from test_rotation_axis import fan, simulated
 from test_stack import STACK, save
 
 from pdip.cli import main
 from pdip.config import resolved_scan
 from pdip.report import information
-from pdip.scan import read_scan, read_stack
+from pdip.scan import check_reading, read_scan, read_stack
+from pdip.scan.view_fit import at_cor
 
 
 def lines(path, geometry=None, **reading) -> list[str]:
@@ -53,6 +57,34 @@ def test_of_a_stack_one_slice_is_shown(tmp_path):
     assert line_of(found, "values") == f"{STACK[1].min():.4g} to {STACK[1].max():.4g}"
     scan = read_stack(path).scan(1)
     assert line_of(found, "image").startswith(f"{scan.grid.shape[0]} x")
+
+
+@pytest.mark.parametrize("slices", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_what_contradicts_the_reading_is_said_as_a_run_says_it(tmp_path, slices):
+    scan = simulated(fan(20, 0.0))
+    keys = {k: v for k, v in scan.geometry.to_dict().items() if k != "detector_shift_mm"}
+    values = scan.sinogram.numpy() if slices == 1 else np.stack([scan.sinogram.numpy()] * slices)
+    np.savez(tmp_path / "right.npz", sinogram=values, cor=35.5, **keys)
+    np.savez(tmp_path / "wrong.npz", sinogram=values, cor=43.0, **keys)
+    assert "checked:" not in lines(tmp_path / "right.npz")
+    found = lines(tmp_path / "wrong.npz")
+    (told,) = check_reading(replace(scan, geometry=at_cor(scan.geometry, 43.0)))
+    at = found.index("checked:")
+    assert found[at + 1].strip() == told and "and not at 43" in told
+    assert at > found.index("assumed:")
+
+
+def test_counts_beside_line_integrals_are_named_where_they_are_not_used(tmp_path):
+    path, keys = tmp_path / "both.npz", {"geometry": "parallel", "step_deg": 30.0}
+    counts = np.round(1e4 * np.exp(-LINE_INTEGRALS))
+    np.savez(path, sinogram=LINE_INTEGRALS, counts=counts, flat=1e4, **keys)
+    said = "in the file, too; they would be used with --data-kind counts"
+    assert line_of(lines(path), "measured").startswith("line integrals")
+    assert line_of(lines(path), "counts") == said
+    used = lines(path, data_kind="counts")
+    assert line_of(used, "measured").startswith("counts") and said not in " ".join(used)
+    np.savez(path, sinogram=LINE_INTEGRALS, **keys)
+    assert said not in " ".join(lines(path))
 
 
 def test_what_is_missing_is_named_until_a_geometry_file_gives_it(tmp_path):

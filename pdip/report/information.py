@@ -8,7 +8,7 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.report.words import rotation_sense
-from pdip.scan import read_dicom, read_scan, read_stack
+from pdip.scan import check_reading, read_dicom, read_scan, read_stack
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry
@@ -26,7 +26,7 @@ KINDS = {
 def information(
     path: str | Path, geometry: str | Path | None, reading: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Lines that say what a file holds, how it will be read, what is assumed and what is missing.
+    """Lines that say what a file holds, how it is read, what is assumed, in doubt and missing.
 
     Of a stack, or of several detector rows, one in the middle is read.
 
@@ -65,15 +65,16 @@ def information(
     views, detectors = measured_array(one).shape
     beam = build_geometry(placed, (views, detectors // reading["binning"]), said)
     yield from _table("read as", [*_measured(fields, one, row), *_geometry(beam)])
-    failure = None
+    failure, told = None, ()
     try:
         scan = (read_scan if row is None else _slice)(path, geometry, **reading)
-        said = scan.assumptions
+        said, told = scan.assumptions, check_reading(scan)
         height, width = scan.grid.shape
         yield f"  image       {height} x {width} pixels of {scan.grid.pixel_mm:.4g} mm"
     except InputError as error:
         failure = error
     yield from _list("assumed", said)
+    yield from _list("checked", told)
     yield from _list("missing", _missing(fields))
     if failure is not None:
         raise failure
@@ -94,6 +95,8 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
     if stack:
         name = "rows" if isinstance(array, DetectorRows) else "slices"
         lines.append((name, f"{stack[0]}, counted from 0; number {row} is shown"))
+    if "sinogram" in fields and "counts" in fields and _kind(fields) != "counts":
+        lines.append(("counts", "in the file, too; they would be used with --data-kind counts"))
     for key in ("flat", "dark"):
         if key in fields:
             frames = np.atleast_2d(one[key]).shape[0]

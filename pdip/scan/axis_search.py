@@ -56,7 +56,7 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
             f"the rotation axis cannot be estimated from {count} views, expected at least "
             f"{LEAST_VIEWS}; give cor."
         )
-    coarse, fine = _Copy.of(scan, COARSE), _Copy.of(scan, FINE)
+    coarse, fine = Copy.of(scan, COARSE), Copy.of(scan, FINE)
     reach = round(RANGE * coarse.scan.geometry.num_detectors)
     tried = coarse.middle + np.arange(-reach, reach + 1)
     errors = coarse.errors(tried).sum(1)
@@ -65,15 +65,11 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
             f"the rotation axis was not found within {RANGE:.0%} of the detector's width from its "
             "middle; check geometry and angles, or give cor."
         )
-    index = fine.index(coarse.original(tried[errors.argmin()]))
-    for step in FINE_STEPS:
-        places = index + step * np.arange(-2, 3)
-        by_view = fine.errors(places)
-        index = _vertex(places, by_view.sum(1))
+    index, error = refined(fine, fine.index(coarse.original(tried[errors.argmin()])))
     centred = (scan.geometry.num_detectors - 1) / 2
     return RotationAxis(
         cor=fine.original(index),
-        standard_error=fine.bins * math.hypot(_jackknife(places, by_view), COPY_ERROR),
+        standard_error=fine.bins * error,
         tried=tuple(coarse.original(place) for place in tried),
         errors=tuple(np.sqrt(errors).tolist()),
         centred=centred,
@@ -83,24 +79,38 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
     )
 
 
-class _Copy:
+def refined(copy: "Copy", index: float) -> tuple[float, float]:
+    """Where the axis is, near an index of a copy, and its standard error in the copy's elements."""
+    for step in FINE_STEPS:
+        places = index + step * np.arange(-2, 3)
+        by_view = copy.errors(places)
+        index = vertex(places, by_view.sum(1))
+    return index, standard_error(places, by_view)
+
+
+class Copy:
     """A small copy of a scan and the pixels of its image, which are those of a centred detector.
 
     One grid serves all places: with finer pixels a place would do better for no reason of its own,
     and with more pixels than rays any place does well.
     """
 
-    def __init__(self, small: Scan, bins: float, pixels: int) -> None:
+    def __init__(self, small: Scan, bins: float, pixels: int, farthest: float | None) -> None:
         beam = small.geometry
         self.scan, self.bins, self.middle = small, bins, (beam.num_detectors - 1) / 2
-        self.grid = at_cor(beam, self.middle).covering_grid(pixels)
+        place = self.middle if farthest is None else self.index(farthest)
+        self.grid = at_cor(beam, place).covering_grid(pixels)
 
     @classmethod
-    def of(cls, scan: Scan, size: tuple[int, int, int]) -> "_Copy":
+    def of(cls, scan: Scan, size: tuple[int, int, int], farthest: float | None = None) -> "Copy":
+        """Of so many views, elements and pixels; its pixels reach as an axis at ``farthest`` asks.
+
+        There are no more pixels than rays.
+        """
         small = thinned(scan, *size[:2])
         bins = small.geometry.detector_pitch_mm / scan.geometry.detector_pitch_mm
         rays = small.sinogram.numel()
-        return cls(small, bins, min(size[2], math.isqrt(rays)))
+        return cls(small, bins, min(size[2], math.isqrt(rays)), farthest)
 
     def original(self, index: float) -> float:
         """The detector index of the scan at an index of the copy; both begin at one edge."""
@@ -118,16 +128,17 @@ class _Copy:
         return np.array([self.fit(place)[0].numpy() for place in places])
 
 
-def _jackknife(places: np.ndarray, by_view: np.ndarray) -> float:
-    """Standard error of the vertex, from groups of views left out (Efron and Stein 1981)."""
+def standard_error(places: np.ndarray, by_view: np.ndarray) -> float:
+    """Of the vertex, from groups of views left out (Efron and Stein 1981) and the copy's pixels."""
     group = np.arange(by_view.shape[1]) % min(GROUPS, by_view.shape[1])
     kept = [group != one for one in np.unique(group)]
-    without = np.array([_vertex(places, by_view[:, views].sum(1)) for views in kept])
+    without = np.array([vertex(places, by_view[:, views].sum(1)) for views in kept])
     count = len(without)
-    return float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
+    jackknife = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
+    return math.hypot(jackknife, COPY_ERROR)
 
 
-def _vertex(places: np.ndarray, errors: np.ndarray) -> float:
+def vertex(places: np.ndarray, errors: np.ndarray) -> float:
     """Where the parabola through equally spaced values is lowest, within their range."""
     curvature, slope, _ = np.polyfit(places - places.mean(), errors, 2)
     if not curvature > 0:

@@ -1,8 +1,10 @@
 """Whether another reading of the same numbers explains them better: what a wrong key looks like.
 
 Each reading of detector and angles is judged by what no image explains of a small copy of the scan
-(:mod:`pdip.scan.view_fit`), exchanged axes by the sums of the views, which an object keeps as it
-turns (the condition of order 0 of Helgason and Ludwig). Nothing is changed: what is found is said.
+(:mod:`pdip.scan.view_fit`): first the rotation axis is found (:mod:`pdip.scan.axis_check`), and
+another mistake is named only where it explains clearly more than the best axis does. Exchanged axes
+are judged by the sums of the views, which an object keeps as it turns (the condition of order 0 of
+Helgason and Ludwig). Nothing is changed: what is found is said.
 A parallel beam sees a mirrored object where the rotation runs the other way or the detector is
 flipped about the axis, which no data can tell; a fan, or an axis off the middle, can.
 """
@@ -13,7 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from pdip.scan.axis_check import STEPS, NearAxis, near_axis, other_axis
 from pdip.scan.geometry import FanBeam, ParallelBeam
+from pdip.scan.grid import ImageGrid
+from pdip.scan.repeated_views import check_repeated_views
 from pdip.scan.scan import Scan
 from pdip.scan.view_fit import at_cor, thinned, unexplained
 
@@ -24,21 +29,15 @@ LEAST_VIEWS = 16
 BETTER = 1.5
 """Ratio of what is left over as the scan is read and as it might be, from which that is named."""
 HARDER = 3.0
-"""The same where views move closer together, and so are more alike, and for an axis elsewhere."""
+"""The same where views move closer together, and so are more alike."""
 SURE = 1.5
 """Standard errors over views by which the two must differ, too."""
-PLAINER = 2.0
-"""An axis that is elsewhere is named only where it explains so much more than any other mistake."""
 UNEVEN = 3.0
 """Relative scatter of the views' sums over that of the detector elements', with exchanged axes."""
 BRIGHTER = 1.1
 """Mean at the ends of the detector over that of the view, from which the ends are brighter."""
 END_PART = 32
 """The ends of the detector are this part of it, either one."""
-AXIS_STEPS = (2, 5, 8)
-"""Elements of the small copy by which the axis is moved to see whether it is elsewhere."""
-AXIS_ARC_DEG = 150.0
-"""Parallel views over less know the axis hardly better than where the object is."""
 SAME_AXIS = 0.1
 """Elements of the small copy off the middle, up to which a mirrored axis is the same one."""
 FAR_ARC_DEG = (20.0, 800.0)
@@ -53,10 +52,9 @@ class Reading:
         name: what is otherwise, in words; empty for the scan as it is.
         remedy: what to change if it is right.
         error: root of the squared residual over the squared data.
-        ratio: squared residual of the scan as it is over this one's.
+        ratio: squared residual of the scan with the best axis over this one's.
         sure: the difference between the two in standard errors over views.
         needed: ratio from which it is named.
-        plain: whether it is one mistake with one remedy, and not an axis of unknown place.
     """
 
     name: str
@@ -65,11 +63,10 @@ class Reading:
     ratio: float = 1.0
     sure: float = 0.0
     needed: float = BETTER
-    plain: bool = True
 
     @property
     def is_better(self) -> bool:
-        """Whether it explains the scan clearly better than the reading as it is."""
+        """Whether it explains the scan clearly better than the best axis does."""
         return self.ratio > self.needed and self.sure > SURE
 
 
@@ -95,42 +92,63 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
             "an object keeps its sum as it turns; if the axes are (detectors, views), transpose "
             "the sinogram.",
         )
-    tried = readings(scan)
-    better = [found for found in tried if found.is_better]
-    if not better:
+    if scan.geometry.num_views < LEAST_VIEWS:
         return ()
-    best = max(better, key=lambda found: found.ratio * (PLAINER if found.plain else 1.0))
+    repeated = check_repeated_views(scan)
+    if repeated:
+        return repeated
+    small, grid = _small_copy(scan)
+    near = near_axis(small, grid)
+    given, *others = readings(scan, small, grid, near)
+    better = [found for found in others if found.is_better]
+    if better:
+        best = max(better, key=lambda found: found.ratio)
+        return (_sentence(best.name, best.remedy, given.error, best.error),)
+    axis = None if near is None else other_axis(scan, small, near)
+    return () if axis is None else (_sentence(axis.name, axis.remedy, axis.before, axis.after),)
+
+
+def _sentence(name: str, remedy: str, before: float, after: float) -> str:
     return (
         f"WARNING: the views contradict each other as they are read: no image explains "
-        f"{tried[0].error:.1%} of them, but one all but {best.error:.1%} if {best.name}; "
-        f"{best.remedy}.",
+        f"{before:.1%} of them, but one all but {after:.1%} if {name}; {remedy}."
     )
 
 
-def readings(scan: Scan) -> list[Reading]:
-    """The scan as it is and every other way to read it; none for fewer than 16 views."""
-    if scan.geometry.num_views < LEAST_VIEWS:
-        return []
+def _small_copy(scan: Scan) -> tuple[Scan, ImageGrid]:
+    """The copy that all readings are tried on, and one grid for all places of its axis."""
     small = thinned(scan, *SIZE[:2])
-    reach = max(AXIS_STEPS) + abs((small.geometry.num_detectors - 1) / 2 - small.geometry.cor)
     middle = (small.geometry.num_detectors - 1) / 2
-    grid = at_cor(small.geometry, max(middle - reach, 0.0)).covering_grid(SIZE[2])
+    reach = max(STEPS) + abs(middle - small.geometry.cor)
+    return small, at_cor(small.geometry, max(middle - reach, 0.0)).covering_grid(SIZE[2])
+
+
+def readings(scan: Scan, small: Scan, grid: ImageGrid, near: NearAxis | None) -> list[Reading]:
+    """A small copy as it is and every other way to read it, the place of its axis apart.
+
+    Args:
+        scan: all of it.
+        small: its copy.
+        grid: of the copy's image.
+        near: where its axis is, if that can be told.
+    """
     given = unexplained(small, small.geometry, grid)[0]
+    best = given
+    if near is not None and near.left.sum() < float(given.sum()):
+        best = torch.from_numpy(near.left)
     found = [Reading("", "", float(given.sum().sqrt()))]
-    for name, remedy, beam, sinogram, needed, plain in _others(scan, small):
+    for name, remedy, beam, sinogram, needed in _others(scan, small):
         weights = small.weights if sinogram is small.sinogram else small.weights.flip(1)
         left = unexplained(Scan(sinogram, beam, grid, weights), beam, grid)[0]
-        apart = given - left
+        apart = best - left
         sure = apart.mean() / (apart.std() / len(apart) ** 0.5).clamp(min=1e-30)
-        ratio = float(given.sum() / left.sum().clamp(min=1e-30))
-        found.append(
-            Reading(name, remedy, float(left.sum().sqrt()), ratio, float(sure), needed, plain)
-        )
+        ratio = float(best.sum() / left.sum().clamp(min=1e-30))
+        found.append(Reading(name, remedy, float(left.sum().sqrt()), ratio, float(sure), needed))
     return found
 
 
-Other = tuple[str, str, ParallelBeam | FanBeam, torch.Tensor, float, bool]
-"""Name, remedy, geometry, sinogram, ratio needed, and whether it is one plain mistake."""
+Other = tuple[str, str, ParallelBeam | FanBeam, torch.Tensor, float]
+"""Name, remedy, geometry, sinogram and the ratio needed."""
 
 
 def _others(scan: Scan, small: Scan) -> Iterator[Other]:
@@ -147,7 +165,7 @@ def _others(scan: Scan, small: Scan) -> Iterator[Other]:
                 yield (
                     f"the views span {other:g} degrees, not {arc:.0f}",
                     f"give their angles (step_deg: {steps.mean() * other / arc:.4g})",
-                    _turned(beam, other / arc), sinogram, BETTER if other > arc else HARDER, True,
+                    _turned(beam, other / arc), sinogram, BETTER if other > arc else HARDER,
                 )  # fmt: skip
     for factor, unit, key in (
         (180 / np.pi, "radians", "angles"),
@@ -157,9 +175,7 @@ def _others(scan: Scan, small: Scan) -> Iterator[Other]:
             needed = BETTER if factor > 1 else HARDER
             remedy = f"give them with the key '{key}'"
             name = f"the angles are in {unit}"
-            yield name, remedy, _turned(beam, factor), sinogram, needed, True
-    if isinstance(beam, FanBeam) or np.ptp(angles) > AXIS_ARC_DEG:
-        yield from _axes(scan, small)
+            yield name, remedy, _turned(beam, factor), sinogram, needed
 
 
 def _senses(beam: FanBeam, sinogram: torch.Tensor) -> Iterator[Other]:
@@ -167,48 +183,12 @@ def _senses(beam: FanBeam, sinogram: torch.Tensor) -> Iterator[Other]:
     if abs(beam.cor - (beam.num_detectors - 1) / 2) < SAME_AXIS:
         name = "the rotation runs the other way or the detector is flipped"
         remedy = "negate the angles, or reverse the detector axis, which mirrors the image"
-        yield name, remedy, _turned(beam, -1.0), sinogram, BETTER, True
+        yield name, remedy, _turned(beam, -1.0), sinogram, BETTER
         return
     name, remedy = "the rotation runs the other way", "negate the angles"
-    yield name, remedy, _turned(beam, -1.0), sinogram, BETTER, True
+    yield name, remedy, _turned(beam, -1.0), sinogram, BETTER
     name, remedy = "the detector is flipped", "reverse the detector axis"
-    yield name, remedy, beam, sinogram.flip(1), BETTER, True
-
-
-def _axes(scan: Scan, small: Scan) -> Iterator[Other]:
-    """The axis counted from the other end, and elsewhere."""
-    beam, middle = small.geometry, (small.geometry.num_detectors - 1) / 2
-    if abs(beam.cor - middle) > 0.5:
-        mirrored = scan.geometry.num_detectors - 1 - scan.geometry.cor
-        yield (
-            "the detector is flipped, or the axis is counted from its other end",
-            f"reverse the detector axis, or give cor {mirrored:.6g}",
-            at_cor(beam, 2 * middle - beam.cor), small.sinogram, BETTER, True,
-        )  # fmt: skip
-    places = [beam.cor + step for step in (*AXIS_STEPS, *(-step for step in AXIS_STEPS))]
-    by_mass = _axis_by_mass(small)
-    if abs(by_mass - beam.cor) > max(AXIS_STEPS):
-        places.append(by_mass)
-    for place in places:
-        if 0 < place < 2 * middle:
-            yield (
-                "the rotation axis is elsewhere",
-                "estimate it with --cor auto, or give the key 'cor'",
-                at_cor(beam, place), small.sinogram, HARDER, False,
-            )  # fmt: skip
-
-
-def _axis_by_mass(small: Scan) -> float:
-    """The detector index about which the centre of mass of the views swings as the object turns.
-
-    ``c(t) = cor + x cos t + y sin t``, exact for a whole object in a parallel beam (Helgason and
-    Ludwig's condition of order 1) and near it in a fan.
-    """
-    mass = small.sinogram.double().clamp(min=0).numpy()
-    centre = mass @ np.arange(mass.shape[1]) / np.maximum(mass.sum(1), 1e-30)
-    angles = np.array(small.geometry.angles_rad)
-    swing = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
-    return float(np.linalg.lstsq(swing, centre, rcond=None)[0][0])
+    yield name, remedy, beam, sinogram.flip(1), BETTER
 
 
 def _turned(beam, factor: float):
