@@ -248,6 +248,8 @@ def test_missing_folder_and_unknown_files_are_refused(tmp_path):
     assert "folder" in refusal(read_scan, tmp_path)
     (tmp_path / "scan.edf").write_bytes(b"II")
     assert "expected one of .npy, .npz" in refusal(read_scan, tmp_path / "scan.edf")
+    (tmp_path / "scan").write_text("no ending")
+    assert "has the ending 'none'" in refusal(read_scan, tmp_path / "scan")
     assert "does not exist" in refusal(read_scan, "scan\0.npy")
     assert "does not exist" in refusal(read_scan, save_npy(tmp_path), tmp_path / "none.yaml")
 

@@ -43,7 +43,7 @@ def contents(path: Path) -> tuple[str, list[Entry]]:
     Raises:
         InputError: the file cannot be read.
     """
-    suffix = "" if path.is_dir() else path.suffix.lower()
+    suffix = "" if path.is_dir() else path.suffix.lower() or "none"
     title, listed = _CONTENTS.get(suffix, ("file", lambda path: iter(())))
     if callable(title):
         title = title(path)

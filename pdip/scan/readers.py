@@ -178,7 +178,7 @@ def read_fields(path: Path, dataset: str | None = None) -> dict:
     Raises:
         InputError: another ending, or the reader refuses the file.
     """
-    suffix = "" if path.is_dir() else path.suffix.lower()
+    suffix = "" if path.is_dir() else path.suffix.lower() or "none"
     if suffix in (".dcm", ".dicom"):
         raise InputError(
             f"{path.name} is an image, not a scan; simulate a scan of it with pdip.read_dicom and "
