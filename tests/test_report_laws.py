@@ -227,7 +227,8 @@ def test_a_volume_has_the_means_of_its_slices_and_names_those_without_a_result()
     def of_slice(value):
         cost = {"seconds": value, "peak_memory_mb": 10 * value}
         return {
-            **dict.fromkeys(MEANS, value), "log_likelihood_kind": "joint", "stop_reason": "done",
+            **dict.fromkeys(MEANS, value), "log_likelihood_kind": "joint",
+            "restarts": [{"stop_reason": f"stopped at {value}"}, {"stop_reason": "stopped at 9"}],
             "solver": {"worst_residual": value, "converged": value < 3}, "stages": {"fit": cost},
         }  # fmt: skip
 
@@ -238,6 +239,7 @@ def test_a_volume_has_the_means_of_its_slices_and_names_those_without_a_result()
     assert found["stages"]["fit"] == {"seconds": 4.0, "peak_memory_mb": 30.0}
     assert found["assumptions"][0] == "an axis" and "slice 5 has no" in found["assumptions"][1]
     assert [row["slice"] for row in found["slices"]] == [4, 5, 6]
+    assert found["slices"][0]["stop_reason"] == "stopped at 1.0 to 9"
     assert found["slices"][1] == {"slice": 5, "failure": "the fit died"}
     slices[6]["psnr"] = None
     assert volume_summary(slices, [], {})["psnr"] is None
