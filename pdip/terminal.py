@@ -58,8 +58,7 @@ class Terminal(Observer):
         shown = {"file": sys.stderr, "mininterval": 0.1, "dynamic_ncols": True, "bar_format": BAR}
         if not sys.stderr.isatty():
             shown = {
-                "file": Lines(sys.stderr), "mininterval": SECONDS_BETWEEN_LINES,
-                "delay": SECONDS_BETWEEN_LINES, "bar_format": LINE,
+                "file": Lines(sys.stderr), "mininterval": SECONDS_BETWEEN_LINES, "bar_format": LINE,
             }  # fmt: skip
         self.bar = tqdm(
             total=1, desc=f"{self.prefix}{stage:>10}", leave=False,

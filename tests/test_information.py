@@ -21,7 +21,8 @@ from test_stack import STACK, save
 from pdip.cli import main
 from pdip.config import resolved_scan
 from pdip.report import information
-from pdip.scan import check_reading, read_scan, read_stack
+from pdip.report.words import rotation_sense
+from pdip.scan import ParallelBeam, check_reading, read_scan, read_stack
 from pdip.scan.view_fit import at_cor
 
 
@@ -136,3 +137,12 @@ def test_what_is_no_sinogram_is_refused_as_the_reader_does(tmp_path):
     assert "two axes" in refusal(lines, path, dataset="j")
     assert "two axes" in refusal(lines, tmp_path / "row.npy")
     assert "got text" in refusal(lines, tmp_path / "text.npz")
+
+
+def test_the_sense_of_rotation_is_that_of_most_steps():
+    for angles, sense in (
+        ([270.0, 315.0, 0.0, 45.0, 90.0], "counter-clockwise"),  # over the end of a turn
+        ([90.0, 45.0, 0.0], "clockwise"),
+        ([30.0], "–"),
+    ):
+        assert rotation_sense(ParallelBeam(angles, 5)) == sense

@@ -133,6 +133,10 @@ def test_readings_that_no_beam_makes_are_not_used_and_counted():
     lost[4, 11] = lost[6, 13] = True
     assert np.array_equal(found.weights == 0, lost)
     assert any("2 readings are saturated or more than 2 times" in line for line in found.said)
+    counts, flat, dark = (np.round(part) for part in detector(photons=5000.0, gain=10.0))
+    counts[8, 3] = 65535  # hardly brighter than the beam, and yet the end of the scale
+    found = Preprocessing("counts", flat, dark, gain=10.0).measured(counts.astype(np.uint16))
+    assert np.argwhere(found.weights == 0).tolist() == [[8, 3]]
     few = random().poisson(4.0, (VIEWS, DETECTORS))
     assert few.max() > 10
     found = Preprocessing("counts", 5.0, 0.0).measured(few)

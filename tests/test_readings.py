@@ -218,7 +218,7 @@ def test_counts_and_transmissions_taken_for_line_integrals_are_named():
     assert "--data-kind" in said(replace(few, sinogram=torch.exp(-few.sinogram)))
 
 
-def test_a_dark_end_is_no_object_in_air():
+def test_dead_elements_and_an_object_beyond_the_detector_are_no_air():
     scan = simulated(parallel(40, 2.0))
     weights = torch.ones_like(scan.sinogram)
     weights[:, :3] = 0  # dead elements tell nothing

@@ -39,11 +39,16 @@ def geometry_sentence(geometry: ParallelBeam | FanBeam) -> str:
 
 
 def rotation_sense(geometry: ParallelBeam | FanBeam) -> str:
-    """How the views turn as they follow each other, or a dash where they do not."""
-    turned = geometry.angles_deg[-1] - geometry.angles_deg[0]
-    if turned == 0:
+    """How most views turn from the one before, or a dash where they do not.
+
+    Example:
+        >>> rotation_sense(ParallelBeam([270.0, 315.0, 0.0, 45.0, 90.0], 5))
+        'counter-clockwise'
+    """
+    steps = np.diff(geometry.angles_deg)
+    if not steps.any():
         return "–"
-    return "counter-clockwise" if turned > 0 else "clockwise"
+    return "counter-clockwise" if np.median(steps) > 0 else "clockwise"
 
 
 def certainty_sentence(image: np.ndarray, std: np.ndarray) -> str:
