@@ -62,7 +62,7 @@ class Terminal(Observer):
             }  # fmt: skip
         self.bar = tqdm(
             total=1, desc=f"{self.prefix}{stage:>10}", leave=False,
-            maxinterval=SECONDS_BETWEEN_LINES, **shown,
+            miniters=0, maxinterval=SECONDS_BETWEEN_LINES, **shown,
         )  # fmt: skip
 
     def progress(self, step: int, total: int, text: str) -> None:

@@ -30,3 +30,14 @@ def test_a_short_stage_leaves_no_line_in_a_log(monkeypatch, capsys):
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert "\r" in progress_of_a_stage(monkeypatch, capsys, 10.0)
+
+
+def test_work_before_the_first_step_shows(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown = Terminal()
+    shown.started("fit")
+    shown.progress(0, 400, "step 0 of 300 to the start")
+    time.sleep(0.15)  # longer than the least time between two states of a bar
+    shown.progress(0, 400, "step 25 of 300 to the start")
+    shown.close()
+    assert "step 25 of 300" in capsys.readouterr().err
