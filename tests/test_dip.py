@@ -25,7 +25,7 @@ from pdip.dip import (
 )
 from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy, HeldOutRays
-from pdip.dip.tv_reconstruction import edge_adjoint, tv_reconstruction
+from pdip.dip.tv_reconstruction import edge_adjoint, settled, tv_iterates, tv_reconstruction
 from pdip.dip.unet import OutputActivation, upsample2
 from pdip.errors import ComputationError, InputError
 from pdip.ray import ray_transform
@@ -194,7 +194,7 @@ def small_fit(scan, ray, noise_std, **settings):
 @pytest.mark.slow
 def test_fit_stops_at_the_noise_level_near_the_disc(monkeypatch):
     begin = start.fbp_start
-    early = {"fbp": lambda data: (replace(begin(data)[0], noise_share=0.95),)}
+    early = {"fbp": lambda data, tell: (replace(begin(data)[0], noise_share=0.95),)}
     monkeypatch.setattr("pdip.dip.fit.STARTS", early)
     scan, ray, image, noise_std = disc_scan()
     result = small_fit(scan, ray, noise_std, restarts=2)
@@ -476,6 +476,27 @@ def test_tv_reconstruction_satisfies_its_optimality_conditions(tv_weight):
     found = lsq_linear(free.numpy(), -slope.numpy(), (lower, bounds), tol=1e-12)
     scale = float(ray.adjoint(weights * scan.sinogram).norm())
     assert found.cost**0.5 < 1e-5 * scale
+
+
+def test_tv_reconstruction_goes_on_where_less_effort_ended():
+    scan, ray, _, _ = disc_scan(dtype=torch.float64)
+    weights = torch.ones(10, 17).double()
+    iterates = tv_iterates(ray, scan.sinogram, weights, 0.2)
+    settled(iterates, 40, 0.0)
+    on = settled(iterates, 200, 0.0)
+    once = tv_reconstruction(ray, scan.sinogram, weights, 0.2, max_iterations=200, tolerance=0.0)
+    assert torch.equal(on, once)
+
+
+def test_fit_tells_how_far_its_start_is():
+    scan, ray, _, noise_std = disc_scan(0.02)
+    told = []
+    small_fit(
+        scan, ray, noise_std, start="tv", max_steps=1, progress=lambda *words: told.append(words)
+    )
+    assert told[:2] == [
+        (0, 1, f"iteration {number} of the TV reconstruction it starts from") for number in (10, 20)
+    ]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pdip.dip.noise import estimate_noise_std, photon_noise_std
 from pdip.dip.restarts import train_restarts
-from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, choose_start
+from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, Tell, choose_start
 from pdip.dip.stopping import STOPPING_RULES
 from pdip.dip.training import Training
 from pdip.dip.unet import UNet
@@ -116,7 +116,12 @@ def fit_dip(
     """
     check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
     keeper, rule = keeper or Keeper(), STOPPING_RULES[stop]
-    starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper)
+
+    def tell(text: str) -> None:
+        if progress:
+            progress(0, max_steps, text)
+
+    starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper, tell)
     if restarts is None:
         restarts = starts[0].restarts if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
@@ -169,7 +174,7 @@ def fit_dip(
 
 
 def _begin(
-    scan, ray, noise_std, name, rule, seed, keeper
+    scan, ray, noise_std, name, rule, seed, keeper, tell
 ) -> tuple[tuple[Start, ...], DataTerm, list[str]]:
     """The starts, the data term with its noise level, and what was assumed for them."""
     estimated, assumptions = noise_std is None, []
@@ -179,7 +184,7 @@ def _begin(
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
-    starts = _starts(name or choose_start(ray, data.num_rays), seen, keeper.within("starts"))
+    starts = _starts(name or choose_start(ray, data.num_rays), seen, keeper.within("starts"), tell)
     found = starts[0].noise_std
     if not found > noise_std:
         return starts, data, assumptions
@@ -202,14 +207,14 @@ def _begin(
     return starts, data, assumptions
 
 
-def _starts(name: str, seen: DataTerm, keeper: Keeper) -> tuple[Start, ...]:
+def _starts(name: str, seen: DataTerm, keeper: Keeper, tell: Tell) -> tuple[Start, ...]:
     """The starts of that name, which take long for large images, or those that were kept."""
     kept = keeper.recall()
     if kept is not None:
         numbers = sorted({key.partition(".")[0] for key in kept}, key=int)
         device = seen.sinogram.device
         return tuple(record_of(Start, part_of(kept, f"{number}."), device) for number in numbers)
-    starts = STARTS[name](seen)
+    starts = STARTS[name](seen, tell)
     keeper.keep(
         {f"{n}.{k}": v for n, start in enumerate(starts) for k, v in tensors_of(start).items()}
     )

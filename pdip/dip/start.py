@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pdip.dip.tv_reconstruction import tv_reconstruction
+from pdip.dip.tv_reconstruction import settled, tv_iterates
 from pdip.errors import InputError
 from pdip.ray import fbp
 from pdip.ray.cgls import cgls
@@ -123,7 +123,11 @@ class Start:
         return max(linear, min(linear + (step / self.hurry_after) ** 4, MOST_HURRIED))
 
 
-def fbp_start(data: DataTerm) -> tuple[Start, ...]:
+Tell = Callable[[str], None]
+"""Called with what has been done so far; a start can take minutes."""
+
+
+def fbp_start(data: DataTerm, tell: Tell = lambda text: None) -> tuple[Start, ...]:
     """Filtered backprojection into networks of random weights."""
     image = fbp(data.ray, data.sinogram * (data.weights > 0))
     start = Start(
@@ -141,7 +145,7 @@ def fbp_start(data: DataTerm) -> tuple[Start, ...]:
     return (start,)
 
 
-def tv_start(data: DataTerm) -> tuple[Start, ...]:
+def tv_start(data: DataTerm, tell: Tell = lambda text: None) -> tuple[Start, ...]:
     """The TV reconstruction into networks that are first fitted to it.
 
     Real scans hold errors that no image explains and no smooth model of the image shows: where
@@ -151,7 +155,7 @@ def tv_start(data: DataTerm) -> tuple[Start, ...]:
     maximum = data.smooth_maximum()
     zero = data.level(torch.zeros(data.ray.domain_shape).to(data.sinogram))
     for _ in range(ROUGH_ITERATIONS):
-        image, level = _converged_tv(data, IMAGE_TV_RATE * data.noise_std**2 / maximum)
+        image, level = _converged_tv(data, IMAGE_TV_RATE * data.noise_std**2 / maximum, tell)
         if level > zero / 2:
             raise InputError(
                 "expected line integrals of an object that absorbs, got a scan of which no image "
@@ -173,33 +177,27 @@ def tv_start(data: DataTerm) -> tuple[Start, ...]:
     return (start,)
 
 
-def _converged_tv(data: DataTerm, tv_weight: float) -> tuple[Image, float]:
+def _converged_tv(data: DataTerm, tv_weight: float, tell: Tell) -> tuple[Image, float]:
     """The TV reconstruction and its level; what lies above the noise must not be haste."""
+    iterates = tv_iterates(data.ray, data.sinogram, data.weights, tv_weight)
     level = math.inf
     for iterations, tolerance in TV_EFFORTS:
         before = level
-        image = tv_reconstruction(
-            data.ray,
-            data.sinogram,
-            data.weights,
-            tv_weight,
-            max_iterations=iterations,
-            tolerance=tolerance,
-        )
+        image = settled(iterates, iterations, tolerance, tell)
         level = data.level(image)
         if level <= 1 or level > (1 - TV_SETTLED) * before:
             break
     return image, level
 
 
-def mixed_start(data: DataTerm) -> tuple[Start, ...]:
+def mixed_start(data: DataTerm, tell: Tell = lambda text: None) -> tuple[Start, ...]:
     """In turn from TV reconstruction and FBP: their errors differ, so their mean is better."""
-    (warm,) = tv_start(data)
+    (warm,) = tv_start(data, tell)
     image = fbp(data.ray, data.sinogram * (data.weights > 0))
     return warm, replace(warm, image=image, warm=False, learning_rate=4e-4)
 
 
-STARTS: dict[str, Callable[[DataTerm], tuple[Start, ...]]] = {
+STARTS: dict[str, Callable[[DataTerm, Tell], tuple[Start, ...]]] = {
     "fbp": fbp_start,
     "tv": tv_start,
     "mixed": mixed_start,
