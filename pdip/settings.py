@@ -255,12 +255,15 @@ def _checked_value(where: str, key: str, annotation: Any, value: Any) -> Any:
         return _checked_choice(where, key, value)
     if annotation == torch.device | str:
         annotation = str
+    expected = _in_words(annotation)
+    if where.startswith("--"):  # an option is left out, not null
+        expected = expected.removesuffix(" or null")
     if isinstance(value, bool) and annotation is not bool:
-        raise InputError(f"{where} must be {_in_words(annotation)}, got {value}.")
+        raise InputError(f"{where} must be {expected}, got {value}.")
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError:
-        raise InputError(f"{where} must be {_in_words(annotation)}, got {shown(value)}.") from None
+        raise InputError(f"{where} must be {expected}, got {shown(value)}.") from None
 
 
 def _checked_choice(where: str, key: str, value: Any) -> Any:

@@ -363,7 +363,7 @@ def measured(tmp_path_factory):
         ("line.npy", "--cor 99", "must hit the detector (0 to 22)"),
         ("rows.h5", "", "name one with --row"),
         ("rows.h5", "--row 3", "there are rows 0 to 2"),
-        ("rows.h5", "--row x", "must be a whole number"),
+        ("rows.h5", "--row x", "--row must be a whole number, got 'x'"),
         ("rows.h5", "--rows 5:9", "reach outside"),
         ("rows.h5", "--rows 2:1", "name no slice"),
         ("rows.h5", "--row 0 --rows 0:2", "names one slice"),

@@ -75,6 +75,15 @@ def test_what_contradicts_the_reading_is_said_as_a_run_says_it(tmp_path, slices)
     assert at > found.index("assumed:")
 
 
+def test_what_memory_cannot_hold_is_said(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "scan.npy"
+    np.save(path, LINE_INTEGRALS)
+    assert main(["info", str(path)]) == 0 and "checked:" not in capsys.readouterr().out
+    monkeypatch.setattr("pdip.plan.machine_memory", lambda device: 1e4)
+    assert main(["info", str(path)]) == 0
+    assert "will refuse it on this machine: expected a scan whose" in capsys.readouterr().out
+
+
 def test_counts_beside_line_integrals_are_named_where_they_are_not_used(tmp_path):
     path, keys = tmp_path / "both.npz", {"geometry": "parallel", "step_deg": 30.0}
     counts = np.round(1e4 * np.exp(-LINE_INTEGRALS))

@@ -64,6 +64,23 @@ def test_dxchange_gives_counts_by_row_and_angles(tmp_path):
     assert said == ()
 
 
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ((1, 0, 2), f"theta has {len(ANGLES_DEG)} angles; put the axis"),
+        ((2, 1, 0), f"theta has {len(ANGLES_DEG)} angles; put the axis"),
+        ((0, 2, 1), "exchange the last two axes"),
+    ],
+)
+def test_dxchange_of_another_order_of_axes_is_refused_by_name(tmp_path, axes, words):
+    few = np.repeat(COUNTS, 8, axis=2)[:, :2]  # views x 2 rows x many detectors
+    assert len(set(few.shape)) == 3
+    path = save_dxchange(tmp_path / "a.h5", data=few.transpose(axes), white=None)
+    assert words in refusal(fields_with_geometry, path)
+    save_dxchange(path, data=few, white=None)
+    fields_with_geometry(path)
+
+
 def test_units_of_angles_are_those_of_the_file_and_degrees_where_it_has_none(tmp_path):
     path = save_dxchange(tmp_path / "rad.h5", theta=np.deg2rad(ANGLES_DEG), units="rad")
     np.testing.assert_allclose(fields_with_geometry(path)[0]["angles_deg"], ANGLES_DEG, atol=1e-12)

@@ -90,7 +90,9 @@ def small_scan(noise_std, seed=0):
 
 def test_the_noise_of_photons_is_taken_unless_the_scan_shows_more():
     found, told = photon_noise_std(*small_scan(0.05))
-    assert found == 0.05 and told.startswith("the noise standard deviation of photon statistics")
+    assert found == 0.05 and told.startswith(
+        "the noise standard deviation is 0.05 by photon statistics"
+    )
     more, told = photon_noise_std(*small_scan(0.02))
     assert more == pytest.approx(0.05, rel=0.25) and told.startswith("WARNING")
     less, told = photon_noise_std(*small_scan(0.2))

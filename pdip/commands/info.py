@@ -1,9 +1,16 @@
 """``pdip info``: what a file holds and how it will be read."""
 
 import argparse
+import math
+from collections.abc import Iterator
+
+import torch
 
 from pdip.config import add_setting_options, resolved_scan, settings_of
+from pdip.errors import InputError
+from pdip.plan import check_memory
 from pdip.report import information
+from pdip.scan import Scan, check_reading
 
 HELP = "what a file holds and how it will be read"
 EXAMPLE = "pdip info scan.h5 --row 0"
@@ -23,6 +30,16 @@ def run(command: argparse.Namespace) -> int:
         InputError: the file cannot be used; after the lines that say what it holds.
     """
     reading = resolved_scan(settings_of(command)["scan"])
-    for line in information(command.file, command.geometry, reading):
+    checks = (check_reading, too_large)
+    for line in information(command.file, command.geometry, reading, checks):
         print(line)
     return 0
+
+
+def too_large(scan: Scan) -> Iterator[str]:
+    """A warning where this machine's memory cannot hold the scan's posterior."""
+    rays = scan.sinogram.numel() if scan.weights is None else int((scan.weights > 0).sum())
+    try:
+        check_memory(None, rays, math.prod(scan.grid.shape), torch.device("cpu"))
+    except InputError as error:
+        yield f"WARNING: pdip reconstruct will refuse it on this machine: {error}"

@@ -192,8 +192,9 @@ def _begin(
     warning = "WARNING: " if excess > UNDER_FITTED_LEVEL else ""
     if estimated:
         assumptions.append(
-            f"{warning}the noise standard deviation was raised to {found:.4g}, the residual of "
-            "the TV reconstruction: more than noise keeps this scan from being explained"
+            f"{warning}the noise standard deviation was raised {found / noise_std:.3g} times, to "
+            f"{found:.4g}: so much is left over by the best image without negative pixels (rings, "
+            "scatter, motion, beam hardening or an inexact geometry add to the noise)"
         )
         return starts, replace(data, noise_std=found), assumptions
     assumptions.append(

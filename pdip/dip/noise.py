@@ -110,11 +110,11 @@ def photon_noise_std(scan, ray) -> tuple[float, str]:
     except InputError:  # few rays: nothing to compare with
         return known, f"the noise standard deviation is {known:.4g}, that of photon statistics"
     told = (
-        f"the noise standard deviation of photon statistics is {known:.4g}, that of the scan "
-        f"itself {found / known:.3g} times it"
+        f"the noise standard deviation is {known:.4g} by photon statistics; what a smooth image "
+        f"does not explain of the scan is {found / known:.3g} times as large"
     )
     if found > MORE_THAN_PHOTONS * known:
-        told = f"WARNING: {told}, which is taken: more than photons makes noise, or the gain is off"
+        told = f"WARNING: {told} and is taken: more than photons makes noise, or the gain is off"
         return found, told
     if known > MORE_THAN_PHOTONS * found:
         told = f"WARNING: {told}; is the gain or the flat too large?"

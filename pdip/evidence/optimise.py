@@ -136,6 +136,8 @@ def optimise_evidence(
             continue
         told = partial(_told, progress, len(history), max_evaluations)
         model = data.observed(model, solver, *objective.groups(data), tell=told)
+        if solver.compresses:
+            told("the first evaluation, with all that is computed once")
         search = _Search(
             data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance
         )

@@ -1,6 +1,6 @@
 """What ``pdip info`` prints: what a scan file holds and how it is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.report.words import rotation_sense
-from pdip.scan import check_reading, read_dicom, read_scan, read_stack
+from pdip.scan import Scan, check_reading, read_dicom, read_scan, read_stack
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry
@@ -24,7 +24,10 @@ KINDS = {
 
 
 def information(
-    path: str | Path, geometry: str | Path | None, reading: Mapping[str, Any]
+    path: str | Path,
+    geometry: str | Path | None,
+    reading: Mapping[str, Any],
+    checks: Sequence[Callable[[Scan], Iterable[str]]] = (check_reading,),
 ) -> Iterator[str]:
     """Lines that say what a file holds, how it is read, what is assumed, in doubt and missing.
 
@@ -34,6 +37,7 @@ def information(
         path: the scan, or a DICOM image.
         geometry: YAML file in place of the scan's own geometry, or None.
         reading: settings of the section ``scan``, all keys.
+        checks: each gives sentences on what speaks against the scan as it is read.
 
     Raises:
         InputError: the file cannot be used; after the lines that say what it holds.
@@ -68,7 +72,7 @@ def information(
     failure, told = None, ()
     try:
         scan = (read_scan if row is None else _slice)(path, geometry, **reading)
-        said, told = scan.assumptions, check_reading(scan)
+        said, told = scan.assumptions, [line for check in checks for line in check(scan)]
         height, width = scan.grid.shape
         yield f"  image       {height} x {width} pixels of {scan.grid.pixel_mm:.4g} mm"
     except InputError as error:

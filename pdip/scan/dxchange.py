@@ -17,6 +17,7 @@ from pdip.scan.hdf5 import at, is_dataset, rows_of, text_attribute, values
 from pdip.scan.units import DEGREES, factor
 
 GROUP = "exchange"
+FEWEST_DETECTORS = 16  # fewer beside as many rows or more are rows and detectors exchanged
 
 
 def is_dxchange(file) -> bool:
@@ -31,6 +32,8 @@ def read_dxchange(file, path: Path) -> dict:
         InputError: a part of it cannot be used.
     """
     data = rows_of(at(file, f"{GROUP}/data"), path)
+    theta = at(file, f"{GROUP}/theta")
+    _check_order(data.shape, theta, path)
     fields = {"assumptions": ()}
     for key, name in (("flat", "data_white"), ("dark", "data_dark")):
         item = at(file, f"{GROUP}/{name}")
@@ -44,11 +47,27 @@ def read_dxchange(file, path: Path) -> dict:
             "The values of exchange/data are taken as line integrals: they are no whole numbers "
             "and there is no data_white.",
         )
-    theta = at(file, f"{GROUP}/theta")
     if theta is not None:
         fields["angles_deg"], said = angles_in_degrees(theta, "exchange/theta", path)
         fields["assumptions"] += said
     return fields
+
+
+def _check_order(shape: tuple[int, int, int], theta, path: Path) -> None:
+    """Raise InputError where the axes of the views can only be in another order."""
+    rows, views, detectors = shape
+    angles = theta.size if is_dataset(theta) else views
+    stored = f"/{GROUP}/data in {path.name} is {views} x {rows} x {detectors}"
+    order = f"{stored}, and DXchange orders its axes as views x rows x detectors"
+    if angles != views and angles in (rows, detectors):
+        raise InputError(
+            f"{order}, but theta has {angles} angles; put the axis of length {angles} first."
+        )
+    if detectors < FEWEST_DETECTORS <= rows:
+        raise InputError(
+            f"{order}; {detectors} detectors beside {rows} rows are taken for an error: exchange "
+            "the last two axes of data, data_white and data_dark."
+        )
 
 
 def angles_in_degrees(item, name: str, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
