@@ -43,7 +43,7 @@ from pdip.run_files import (
 from pdip.scan import Scan, Stack
 from pdip.selection import select
 from pdip.stack_run import SliceOutcome, StackRun
-from pdip.stages import Observer
+from pdip.stages import Listener, Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
 from pdip.units import Unit
 
@@ -201,7 +201,7 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
 
     @functools.cache  # what a slice was warned of is with the one that writes its files
     def told(number: int) -> Observer:
-        return Terminal(f"slice {number}, ") if first else Observer()
+        return Terminal(f"slice {number}, ") if first else Listener()
 
     def ended(outcome: SliceOutcome) -> None:
         if first:

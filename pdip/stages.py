@@ -62,6 +62,17 @@ class Observer:
         """The run has ended, well or not."""
 
 
+class Listener(Observer):
+    """Says nothing, and keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, sentence: str) -> None:
+        """Keep the sentence."""
+        self.warnings.append(sentence)
+
+
 class StageClock:
     """Times the stages of one run and passes on what they say, each assumption once."""
 

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from pdip.stages import Observer
+from pdip.stages import Listener
 
 TRACEBACK = "PDIP_TRACEBACK"
 """Environment variable: when set, a failure shows where in the code it happened."""
@@ -37,7 +37,7 @@ class Lines:
         self.stream.flush()
 
 
-class Terminal(Observer):
+class Terminal(Listener):
     """Prints a progress bar per stage, each result in one line, and each assumption once.
 
     Args:
@@ -45,9 +45,9 @@ class Terminal(Observer):
     """
 
     def __init__(self, prefix: str = "") -> None:
+        super().__init__()
         self.bar: tqdm | None = None
         self.prefix = prefix
-        self.warnings: list[str] = []
 
     @property
     def results(self):
@@ -82,7 +82,7 @@ class Terminal(Observer):
         self.results.flush()
 
     def warned(self, sentence: str) -> None:
-        self.warnings.append(sentence)
+        super().warned(sentence)
         tqdm.write(f"{self.prefix}warning: {sentence}", file=sys.stderr)
 
     def close(self) -> None:

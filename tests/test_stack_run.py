@@ -312,6 +312,15 @@ import sys
 from pdip import cli, stack_run
 
 stack_run.CHAIN_SLICES = 2
+original = stack_run.reconstruct
+
+
+def warn(scan, settings, *, observer, **keywords):
+    observer.warned("a state was damaged")
+    return original(scan, settings, observer=observer, **keywords)
+
+
+stack_run.reconstruct = warn
 sys.exit(cli.main())
 """
 
@@ -329,6 +338,8 @@ def test_ranks_share_the_chains_and_write_the_files_of_one_process(files, tmp_pa
     results = processes("-c", IN_CHAINS_OF_TWO, *command)
     assert [code for code, _, _ in results] == [1, 1], results
     assert "slice 3: mean std" in results[0][1] and not results[1][1]
+    numbers = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert "slices 0, 1, 3: a state was damaged" in numbers["warnings"]
     said = [line for _, _, err in results for line in err.splitlines() if line[:6] == "pdip: "]
     assert len(said) == 1 and "1 of 4 slices" in said[0]
     folders = tmp_path / "one", tmp_path / "two"

@@ -44,11 +44,11 @@ def read_dxchange(file, path: Path) -> dict:
     else:
         fields |= {"sinogram": data, "data_kind": "line_integrals"}
         fields["assumptions"] += (
-            "The values of exchange/data are taken as line integrals: they are no whole numbers "
+            "The values of /exchange/data are taken as line integrals: they are no whole numbers "
             "and there is no data_white.",
         )
     if theta is not None:
-        fields["angles_deg"], said = angles_in_degrees(theta, "exchange/theta", path)
+        fields["angles_deg"], said = angles_in_degrees(theta, "/exchange/theta", path)
         fields["assumptions"] += said
     return fields
 
