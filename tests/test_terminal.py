@@ -32,12 +32,13 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     assert "\r" in progress_of_a_stage(monkeypatch, capsys, 10.0)
 
 
-def test_work_before_the_first_step_shows(monkeypatch, capsys):
+def test_work_between_two_steps_shows(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     shown = Terminal()
-    shown.started("fit")
-    shown.progress(0, 400, "step 0 of 300 to the start")
-    time.sleep(0.15)  # longer than the least time between two states of a bar
-    shown.progress(0, 400, "step 25 of 300 to the start")
+    shown.started("evidence")
+    shown.progress(0, 300, "")
+    for step, text in ((50, "log evidence 9"), (50, "16 combinations of rays tried")):
+        time.sleep(0.15)  # longer than the least time between two states of a bar
+        shown.progress(step, 300, text)
     shown.close()
-    assert "step 25 of 300" in capsys.readouterr().err
+    assert "16 combinations" in capsys.readouterr().err
