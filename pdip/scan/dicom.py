@@ -48,8 +48,8 @@ def read_dicom(
 
     Example:
         >>> image, grid = read_dicom("slice.dcm")  # doctest: +SKIP
-        >>> ray = ray_transform(geometry, grid)
-        >>> scan = simulate(image, ray, photons_per_ray=1e4, generator=generator)
+        >>> ray = ray_transform(geometry, grid)  # doctest: +SKIP
+        >>> scan = simulate(image, ray, photons_per_ray=1e4, generator=rng)  # doctest: +SKIP
     """
     path = regular_file(path, "DICOM file")
     water = positive_mm("water_attenuation", water_attenuation)
