@@ -11,6 +11,7 @@ from pdip.errors import InputError
 from pdip.plan import check_memory
 from pdip.report import information
 from pdip.scan import Scan, check_reading
+from pdip.withholding import used_rays
 
 HELP = "what a file holds and how it will be read"
 EXAMPLE = "pdip info scan.h5 --row 0"
@@ -38,8 +39,8 @@ def run(command: argparse.Namespace) -> int:
 
 def too_large(scan: Scan) -> Iterator[str]:
     """A warning where this machine's memory cannot hold the scan's posterior."""
-    rays = scan.sinogram.numel() if scan.weights is None else int((scan.weights > 0).sum())
+    rays, pixels = int(used_rays(scan).sum()), math.prod(scan.grid.shape)
     try:
-        check_memory(None, rays, math.prod(scan.grid.shape), torch.device("cpu"))
+        check_memory(None, rays, pixels, torch.device("cpu"))
     except InputError as error:
         yield f"WARNING: pdip reconstruct will refuse it on this machine: {error}"
