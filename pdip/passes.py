@@ -39,11 +39,12 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
     stored = model.features.pixel_gram is not None
     pairs, gram, cross = Passes(1, 1), Passes(vjp=rows), Passes(jvp=rows)
     edges = Passes(vjp=min(MAX_EDGES, model.features.num_edges))
-    variance = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else Passes(jvp=STD_SAMPLES)
-    saved, pixel_bases = Passes(jvp=STD_SAMPLES), Passes()
+    drawn, pixel_bases = Passes(jvp=STD_SAMPLES), Passes()
+    variance = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else drawn
+    kept = drawn if pixels <= MAX_EXACT_PIXELS else Passes()  # the draws behind the std are kept
     if stored:
         pixel_bases, variance = Passes(vjp=pixels), Passes()
-        gram = cross = edges = saved = Passes()
+        gram = cross = edges = kept = Passes()
     first = again = edges + gram
     if solver.compresses:
         range_of_rows = pairs * rows if stored else cross
@@ -57,7 +58,7 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
         first = first + evaluation * (EVALUATIONS * solver.rounds)
         again = again + evaluation * EVALUATIONS
         cross = cross + pairs * (ITERATIONS + 1) + gram
-    total = Passes(1) + pixel_bases + first + cross + variance + saved
+    total = Passes(1) + pixel_bases + first + cross + variance + kept
     return total + again + cross + variance if model.slope_varies else total
 
 

@@ -72,7 +72,7 @@ def plan(
     name = type(solver).__name__.lower()
     sentence = (
         f"{name} for {num_rays} rays{combinations} ({why}): about {passes.jvp + passes.vjp} "
-        f"network passes, {in_words(seconds)}, and at most {memory / 1e9:.1f} GB"
+        f"network passes, {in_words(seconds)}, and at most {memory / 1e9:.1f} GB of matrices"
     )
     return Plan(solver, passes, seconds, memory, sentence)
 

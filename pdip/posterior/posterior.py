@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import final
@@ -136,11 +137,7 @@ class Posterior(ImagePosterior):
         if self.image.numel() <= MAX_EXACT_PIXELS:
             prior = model.prior.coefficients() @ model.features.pixel_variance
             return (prior - self._whitened.square().sum(0)).clamp(min=0).reshape(shape)
-        generator = torch.Generator(self.image.device).manual_seed(0)
-        total = torch.zeros(shape, dtype=torch.float64, device=self.image.device)
-        for _ in range(STD_SAMPLES // CHUNK):
-            total += self._sample_parts(CHUNK, generator)[0].double().square().sum(0)
-        return total / STD_SAMPLES
+        return _mean_square(h for h, _ in self._draws)
 
     @cached_property
     def _pushed(self) -> tuple[Image, Image, Image]:
@@ -252,28 +249,29 @@ class Posterior(ImagePosterior):
             variance = flat.square() * prior + self.model.nugget_variance
             variance = (variance - whitened.square().sum(0)).clamp(min=0).reshape(slope.shape)
         else:
-            variance = self._sampled_variance(slope)
+            variance = _mean_square(slope * h + nugget for h, nugget in self._draws)
         return (variance + unexplained + self._floor).sqrt()
-
-    def _sampled_variance(self, slope: Image) -> Image:
-        """Variance of ``slope h + n`` over 1 024 draws, float64."""
-        generator = torch.Generator(self.image.device).manual_seed(1)
-        total = torch.zeros_like(slope)
-        for _ in range(STD_SAMPLES // CHUNK):
-            h, nugget = self._sample_parts(CHUNK, generator)
-            total += (slope * h + nugget).square().sum(0)
-        return total / STD_SAMPLES
 
     def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
         """Matheron's rule: a draw from the prior, corrected by its own simulated residual.
 
         ``x + Kxy K⁻¹ (ε - A x)`` with ``x ~ N(0, Kxx)``, ``ε ~ N(0, σ² W⁻¹)``: one JVP a draw.
         """
-        h, nugget = self._sample_parts(num_samples, generator)
+        parts = self._sample_parts(num_samples, generator)
+        return self.image + self._deviations(*parts, generator)
+
+    def _deviations(self, h: Tensor, nugget: Tensor | float, generator) -> Tensor:
+        """Draws of ``x - image`` from draws of ``h - E[h]`` and of the nugget."""
         _, slope, unexplained = self._pushed
         extra = torch.randn(h.shape, generator=generator, device=h.device, dtype=h.dtype)
         extra = (unexplained + self._floor).sqrt().to(h) * extra
-        return self.image + slope.to(h) * h + nugget + extra
+        return slope.to(h) * h + nugget + extra
+
+    @cached_property
+    def _draws(self) -> list[tuple[Tensor, Tensor | float]]:
+        """Draws of h and of the nugget for the std and for what is kept of the posterior."""
+        generator = torch.Generator(self.image.device).manual_seed(0)
+        return [self._sample_parts(CHUNK, generator) for _ in range(STD_SAMPLES // CHUNK)]
 
     def _sample_parts(self, num_samples: int, generator) -> tuple[Tensor, Tensor | float]:
         """Posterior draws of ``h - E[h]`` and of the nugget, (num_samples, height, width) each."""
@@ -301,9 +299,13 @@ class Posterior(ImagePosterior):
             out["covariance"] = self.covariance()
         else:
             generator = torch.Generator(self.image.device).manual_seed(2)
-            chunks = [self.sample(CHUNK, generator=generator) for _ in range(STD_SAMPLES // CHUNK)]
-            out["deviations"] = torch.cat(chunks) - self.image
+            out["deviations"] = torch.cat([self._deviations(*p, generator) for p in self._draws])
         return saved(out, self.solution)
+
+
+def _mean_square(draws: Iterable[Tensor]) -> Tensor:
+    """Mean over all draws of their squares, (height, width) float64."""
+    return sum(draw.double().square().sum(0) for draw in draws) / STD_SAMPLES
 
 
 def relinearise(model: LinearGaussianModel, scan, solver: Solver | None = None):
