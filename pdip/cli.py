@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable(), together():
             return answered(list(sys.argv[1:] if arguments is None else arguments))
     except (KeyboardInterrupt, LostRank) as reason:  # while the processes meet or part
-        return failed(f"{reason or 'interrupted'}.", 1)
+        return failed(f"{why(reason)}.", 1)
 
 
 def answered(arguments: list[str]) -> int:
@@ -79,6 +79,11 @@ def answered(arguments: list[str]) -> int:
             return command.run(command)
 
     return exit_code(run)
+
+
+def why(reason: BaseException) -> str:
+    """What ended a run from outside; Ctrl-C comes without a word."""
+    return str(reason) or "interrupted"
 
 
 def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
@@ -103,7 +108,7 @@ def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
-        return failed(f"{reason or 'interrupted'}; {kept}.", 1)
+        return failed(f"{why(reason)}; {kept}.", 1)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -168,11 +173,12 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(
-            f"{reason or 'interrupted'}; what was computed is kept but for the last seconds, go on "
+            f"{why(reason)}; what was computed is kept but for the last seconds, go on "
             f"with the same command and --resume (folder {directory.path}).",
             1,
         )
     finally:
+        directory.release()
         terminal.close()
 
 
@@ -219,7 +225,7 @@ def run_stack(command: argparse.Namespace, request: Request, terminal: Observer)
     unshown: list[NotShown] = []  # the other slices do not suffer from it
     run = StackRun(stack, request.settings, request.reading, directory, told, write)
     with begun(directory, stack, request.resolved, command):
-        for sentence in stack.assumptions:
+        for sentence in (*stack.assumptions, *directory.assumptions):
             terminal.assumed(sentence)
         outcomes = run.outcomes(ended, resume=command.resume)
         missing = [outcome for outcome in outcomes if outcome.failure is not None]
@@ -249,6 +255,7 @@ def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: 
         resume=command.resume,
         overwrite=command.overwrite,
         command=kept_command(command),
+        alone=True,
     )
     try:
         yield

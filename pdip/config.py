@@ -161,16 +161,20 @@ def section_keywords(section: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in keywords(SECTIONS[section]).items() if k not in own}
 
 
+MARKUP = re.compile(r"(?::\w+:)?`{1,2}~?([^`]+)`{1,2}")
+"""Sphinx's roles and literals, around what they mark."""
+
+
 def documented(stage: Callable) -> dict[str, str]:
-    """The first sentence on each argument in a docstring's ``Args`` section."""
-    text = inspect.getdoc(stage) or ""
+    """What a docstring's ``Args`` section says of each argument, as plain text."""
+    text = MARKUP.sub(r"\1", inspect.getdoc(stage) or "")
     block = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
     entries = re.split(r"^ {4}(?=\w+:)", block.group(1), flags=re.MULTILINE) if block else []
     told = {}
     for entry in entries:
         name, colon, sentence = " ".join(entry.split()).partition(":")
         if colon:
-            told[name] = sentence.strip().rstrip(".")
+            told[name] = re.sub(r"(?<!\.)\.$", "", sentence.strip())
     return told
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pdip.errors import InputError, OutputError
 from pdip.folder import AGAIN, Folder
+from pdip.folder_lock import FolderLock
 from pdip.ranks import by_first, rank
 from pdip.run_identity import differences, fingerprint, rounding, surroundings, withholds_others
 from pdip.scan import ImageGrid, Scan, Stack
@@ -82,6 +83,7 @@ class RunDirectory(Folder):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self.assumptions: tuple[str, ...] = ()
+        self._lock: FolderLock | None = None
 
     @by_first
     def begin(
@@ -92,6 +94,7 @@ class RunDirectory(Folder):
         resume: bool = False,
         overwrite: bool = False,
         command: Mapping[str, Any] | None = None,
+        alone: bool = False,
     ) -> None:
         """Make the folder ready and write down what the run is made of.
 
@@ -101,9 +104,11 @@ class RunDirectory(Folder):
             resume: go on with a run of the same scan and settings; a folder without one is new.
             overwrite: remove the files of an earlier run.
             command: what the run was asked for, kept for whoever goes on with it.
+            alone: keep other processes out of the folder until :meth:`release`.
 
         Raises:
-            InputError: a run is there already, it differs, or the folder cannot be written.
+            InputError: a run is there already, it differs, another process works on it, or the
+                folder cannot be written.
         """
         present = self.free(resume=resume, overwrite=overwrite)
         found, parts, outdated = fingerprint(scan), [surroundings(settings)], False
@@ -113,6 +118,8 @@ class RunDirectory(Folder):
             outdated = withholds_others(old, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if alone:
+                self._lock = FolderLock(self.path)
             if overwrite:
                 self._clear()
             elif present:
@@ -129,6 +136,16 @@ class RunDirectory(Folder):
         except OutputError as error:
             raise InputError(f"{error}; make room or name another --out.") from None
         self.assumptions = rounding(parts)
+        if alone and resume and not present:
+            self.assumptions = (
+                f"there was no run in {self.path} to go on with: this is a new one",
+            )
+
+    def release(self) -> None:
+        """Let other processes into the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def free(self, *, resume: bool, overwrite: bool) -> list[str]:
         """The files of a run that are there already, where that is not in the way.
@@ -198,6 +215,7 @@ class RunDirectory(Folder):
         if any((self.path / name).exists() for name in FILES if name not in (SETTINGS, INPUT)):
             return
         self._remove((SETTINGS, INPUT))
+        self.release()
         for folder in (self.path / SLICES, self.path / CANDIDATES, self.path):
             _remove_empty(folder)
 

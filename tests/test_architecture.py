@@ -14,9 +14,9 @@ LEVELS = (
     ("evidence", "posterior", "calibration", "baselines"),
     ("report",),
     ("check_design", "stages", "settings", "device", "interruption", "region", "result",
-     "run_identity", "tensor_file", "folder", "run_directory", "checkpoints", "passes", "plan",
-     "pipeline", "withholding", "in_sample", "withheld", "calibration_check", "stack_run",
-     "selection_result", "kept", "selection"),
+     "run_identity", "tensor_file", "folder", "folder_lock", "run_directory", "checkpoints",
+     "passes", "plan", "pipeline", "withholding", "in_sample", "withheld", "calibration_check",
+     "stack_run", "selection_result", "kept", "selection"),
     ("config", "candidates", "export", "arguments", "terminal", "run_report", "run_files",
      "commands", "cli", "__main__", "experiment", "experiment_command"),
 )  # fmt: skip

@@ -203,7 +203,7 @@ class _Search:
                 return 1e12, np.zeros_like(values)
             history.append(float(value.detach()))
             if progress:
-                progress(len(history), before + max_evaluations, f"log evidence {history[-1]:.1f}")
+                progress(len(history), before + max_evaluations, f"objective {history[-1]:.1f}")
             return -history[-1], -gradient[free].cpu().numpy()
 
         bounds = [
