@@ -52,7 +52,8 @@ def export(
             name = name.removesuffix(".npy")
             maps[name] = unit.map(read_npy(path)["sinogram"], spread=name.startswith("std"))
     with directory.understood():
-        fills = EXPORTS[kind](maps, directory.grid(), provenance(directory))
+        changed = {} if unit.scale == 1 else {"conversion": unit.formula}
+        fills = EXPORTS[kind](maps, directory.grid(), changed | provenance(directory))
     place = Folder(out)
     present = [name for name in fills if (out / name).exists()]
     if present and not overwrite:

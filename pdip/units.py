@@ -57,6 +57,12 @@ class Unit:
             )
         return cls(name, 1000.0 / water, -1000.0)
 
+    @property
+    def formula(self) -> str:
+        """How a value x in 1/mm becomes one in this unit, such as ``HU = 48543.7 x - 1000``."""
+        shift = f" - {-self.offset:g}" if self.offset else ""
+        return f"{self.name} = {self.scale:.9g} x{shift} with x in 1/mm"
+
     def __call__(self, value, std) -> tuple:
         """A value and its std, numbers or tensors, in this unit."""
         return self.scale * value + self.offset, self.scale * std

@@ -330,7 +330,7 @@ def test_progress_is_told_every_evaluation():
         model, scan, max_evaluations=5, progress=lambda *told: calls.append(told)
     )
     assert [step for step, _, _ in calls] == list(range(1, found.num_evaluations + 1))
-    assert all(most == 5 and "log evidence" in text for _, most, text in calls)
+    assert all(most == 5 and "objective" in text for _, most, text in calls)
 
 
 def test_covariance_that_is_never_positive_definite_is_an_error():

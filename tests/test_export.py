@@ -108,7 +108,9 @@ def test_hounsfield_units_move_values_and_only_stretch_their_std(tmp_path, kind)
         for name in maps:
             with tifffile.TiffFile(out / f"{name}.tif") as file:
                 found[name] = np.stack([page.asarray() for page in file.pages]).squeeze()
-                assert json.loads(file.pages[0].description)["units"] == "HU"
+                told = json.loads(file.pages[0].description)
+                assert told["units"] == "HU"
+                assert told["conversion"] == "HU = 50000 x - 1000 with x in 1/mm"
     elif kind == "hdf5":
         with h5py.File(out / "result.h5") as file:
             for name in maps:
