@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pdip.arguments import add_unit
-from pdip.errors import ComputationError, OutputError
+from pdip.errors import ComputationError, InputError, OutputError
 from pdip.export import EXPORTS, export
 from pdip.region import slice_directory
 from pdip.run_directory import RunDirectory
@@ -39,6 +39,8 @@ def run(command: argparse.Namespace) -> int:
     if command.slice is not None:
         directory = slice_directory(directory, command.slice)
     out = Path(command.out or directory.path)
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; name a folder.")
     try:
         files = export(directory, command.format, out, unit, command.overwrite)
     except OutputError as error:

@@ -283,11 +283,10 @@ def check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, 
         raise InputError(f"expected a non-negative tv_weight, got {tv_weight}")
     if learning_rate is not None and not learning_rate > 0:
         raise InputError(f"expected a positive learning_rate, got {learning_rate}")
-    if max_steps < 1 or (restarts is not None and restarts < 1):
-        raise InputError(
-            f"expected at least one step and one restart, got max_steps={max_steps} and "
-            f"restarts={restarts}"
-        )
+    if max_steps < 1:
+        raise InputError(f"expected max_steps of at least one step, got {max_steps}")
+    if restarts is not None and restarts < 1:
+        raise InputError(f"expected restarts of at least 1, got {restarts}")
     if stop not in STOPPING_RULES:
         raise InputError(f"expected stop to be one of {', '.join(STOPPING_RULES)}, got {stop!r}")
     if start is not None and start not in STARTS:
