@@ -92,15 +92,36 @@ def test_the_weight_of_a_joined_ray_is_that_of_the_mean_of_its_parts():
     assert found[0, 1] == 0
 
 
-def test_weights_of_the_file_are_joined_and_the_axis_given_counts_joined_elements(tmp_path):
+def test_weights_of_the_file_are_joined(tmp_path):
     weights = 1 + RANDOM.random((VIEWS, DETECTORS))
     lines = RANDOM.random((VIEWS, DETECTORS))
-    path = saved(tmp_path / "scan.npz", sinogram=lines, weights=weights, cor=4.3)
-    scan = read_scan(path, binning=BINNING, cor=1.25)
+    path = saved(tmp_path / "scan.npz", sinogram=lines, weights=weights)
+    scan = read_scan(path, binning=BINNING)
     np.testing.assert_allclose(scan.weights.numpy(), joined_weights(weights, BINNING), rtol=1e-6)
-    assert scan.geometry.cor == pytest.approx(1.25)
-    with pytest.raises(InputError, match="the 4 joined elements, .* it would be 2.66667"):
-        read_scan(path, binning=BINNING, cor=9.0)
+
+
+@pytest.mark.parametrize("slices", [0, 2])
+def test_an_axis_counts_the_elements_of_the_file_wherever_it_is_given(tmp_path, slices):
+    shape = (slices, VIEWS, DETECTORS) if slices else (VIEWS, DETECTORS)
+    read = read_stack if slices else read_scan
+    lines = RANDOM.random(shape)
+    own = saved(tmp_path / "own.npz", sinogram=lines, cor=4.3)
+    other = saved(tmp_path / "other.npz", sinogram=lines, detector_shift_mm=0.2)
+    (tmp_path / "g.yaml").write_text("cor: 4.3")
+    for found in (
+        read(own, binning=BINNING),
+        read(other, tmp_path / "g.yaml", binning=BINNING),
+        read(other, binning=BINNING, cor=4.3),
+        read(own, binning=BINNING, cor=4.3),
+    ):
+        assert found.geometry.cor == pytest.approx((4.3 - 1) / 3)
+        assert (found.middle if slices else found).binning == BINNING
+    (assumed,) = (s for s in read_scan(saved(tmp_path / "no.npz", sinogram=lines.reshape(
+        -1, DETECTORS)[:VIEWS]), binning=BINNING).assumptions if "middle" in s)  # fmt: skip
+    assert "cor = 5.5 (of the elements as they are in the file)" in assumed
+    with pytest.raises(InputError, match="0 to 11 in elements of the file.*cor is 11.6"):
+        read(own, binning=BINNING, cor=11.6)
+    read(own, binning=BINNING, cor=9.0)
 
 
 def test_slices_of_a_stack_are_joined_when_they_are_read(tmp_path):

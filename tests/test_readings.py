@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_rotation_axis import fan, parallel, simulated
+from test_rotation_axis import as_npz, fan, parallel, simulated
 
 from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
 from pdip.scan.view_fit import at_cor
@@ -201,6 +201,43 @@ def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, give
     for cor in given:
         told = said(replace(scan, geometry=at_cor(scan.geometry, cor)))
         assert abs(found_axis(told, cor) - right) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("beam", "binning"),
+    [
+        (parallel(40, 3.0, 144), 4),
+        pytest.param(parallel(40, 3.0, 144), 2, marks=pytest.mark.slow),
+        pytest.param(fan(60, -4.0, 144), 2, marks=pytest.mark.slow),
+        pytest.param(fan(60, -4.0, 144), 4, marks=pytest.mark.slow),
+    ],
+)
+def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, binning):
+    scan = simulated(beam, noise_fraction=0.02)
+    path = as_npz(tmp_path / "scan.npz", scan, cor=beam.cor + 14)
+    read = read_scan(path, binning=binning)
+    counted = " (of the elements as they are in the file)"
+    told = said(read)
+    assert f"and not at {beam.cor + 14:g}{counted}; give --cor " in told
+    within = 0.3 * binning  # 0.3 of the elements as they are read
+    cor = float(told.split("give --cor ")[1].split()[0].rstrip("."))
+    assert abs(cor - beam.cor) < within
+    for joined in (1, binning):
+        again = read_scan(path, binning=joined, cor=cor)
+        assert said(again) == ""
+        middle = (again.geometry.num_detectors - 1) / 2
+        shift = (middle - again.geometry.cor) * again.geometry.detector_pitch_mm
+        assert abs(shift - beam.detector_shift_mm) < within
+    found = read_scan(path, binning=binning, cor="auto").rotation_axis
+    assert abs(found.cor - beam.cor) < within and found.centred == 71.5
+    assert f"{counted} +- " in found.sentence
+
+
+def test_an_axis_counted_from_the_other_end_is_named_in_elements_of_the_file(tmp_path):
+    beam = parallel(40, 8.0, 144)
+    path = as_npz(tmp_path / "scan.npz", simulated(beam), cor=143 - beam.cor)
+    told = said(read_scan(path, binning=2))
+    assert f"give --cor {beam.cor:g} (of the elements" in told
 
 
 def test_noise_hides_mistakes_and_nothing_is_said():

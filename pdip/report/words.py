@@ -14,6 +14,16 @@ NO_RESULT = re.compile(r"slice \d+ has no result")
 """How that of a stack begins which names a slice that failed."""
 
 
+def plural(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "view"), plural(2, "view")
+        ('1 view', '2 views')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
     """What was measured and what was made of it."""
     (height, width), (high, wide) = grid.size_mm, grid.shape
@@ -21,7 +31,7 @@ def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
     arc = max(geometry.angles_deg) - min(geometry.angles_deg)
     return (
         f"An image of {width:.4g} × {height:.4g} mm ({wide} × {high} pixels of "
-        f"{grid.pixel_mm:.4g} mm) from {geometry.num_views} views over {arc:.4g}° with "
+        f"{grid.pixel_mm:.4g} mm) from {plural(geometry.num_views, 'view')} over {arc:.4g}° with "
         f"{geometry.num_detectors} rays each ({beam} beam)."
     )
 

@@ -10,7 +10,7 @@ def binned_fields(fields: dict, binning: int) -> tuple[dict, tuple[str, ...]]:
     """The keys of a scan whose detector elements are ``binning`` times as wide.
 
     The values are joined by :class:`~pdip.scan.preprocessing.Preprocessing`, which knows which
-    elements work. The axis at index c of the detector is then at ``(c - (k - 1) / 2) / k``.
+    elements work. The axis at index c of the file's is then at ``(c - (k - 1) / 2) / k``.
 
     Args:
         fields: the keys of a file, before anything is made of them.
@@ -43,8 +43,23 @@ def binned_fields(fields: dict, binning: int) -> tuple[dict, tuple[str, ...]]:
     if "num_detectors" in fields:
         out["num_detectors"] = positive_int("num_detectors", fields["num_detectors"]) // binning
     if "cor" in fields and not isinstance(fields["cor"], str):
-        out["cor"] = (finite_real("cor", fields["cor"]) - (binning - 1) / 2) / binning
+        out["cor"] = joined_index(finite_real("cor", fields["cor"]), binning)
     return out, said
+
+
+def joined_index(index: float, binning: int) -> float:
+    """The place of a detector index of the file among joined elements."""
+    return (index - (binning - 1) / 2) / binning
+
+
+def file_index(index: float, binning: int) -> float:
+    """The inverse of :func:`joined_index`: what every axis that is told counts."""
+    return binning * index + (binning - 1) / 2
+
+
+def counted(binning: int) -> str:
+    """Words behind an index of the file, where joined elements might be meant as well."""
+    return "" if binning == 1 else " (of the elements as they are in the file)"
 
 
 def grouped(values: np.ndarray, binning: int) -> np.ndarray:

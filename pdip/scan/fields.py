@@ -4,12 +4,13 @@ What is not in the file is assumed, and each assumption is one sentence in ``Sca
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from pdip.errors import InputError
-from pdip.scan.binning import joined_weights
+from pdip.scan.binning import counted, joined_weights
 from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
 from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
@@ -54,7 +55,8 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     check_shape("sinogram", sinogram, geometry)
     grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
     weights = with_mask(found.weights, fields.get("weights"), preprocessing.binning)
-    return Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
+    scan = Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
+    return replace(scan, binning=preprocessing.binning)
 
 
 def raw_values(fields: dict, preprocessing: Preprocessing, axes: str):
@@ -168,9 +170,10 @@ def build_geometry(fields: dict, shape: tuple[int, int], said: list[str]) -> Par
     if "cor" in fields:
         return beam.from_cor(angles_deg, num_detectors, pitch, *distances, cor=fields["cor"])
     if "detector_shift_mm" not in fields:
+        binning = fields.get("binning", 1)
         said.append(
-            "The rotation axis is taken to project onto the middle of the detector "
-            f"(cor = {(shape[1] - 1) / 2:g})."
+            "The rotation axis is taken to project onto the middle of the detector, "
+            f"cor = {(binning * shape[1] - 1) / 2:g}{counted(binning)}."
         )
     shift = fields.get("detector_shift_mm", 0.0)
     return beam(angles_deg, num_detectors, pitch, *distances, detector_shift_mm=shift)

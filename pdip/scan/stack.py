@@ -98,7 +98,7 @@ class Stack:
         said += self.assumptions
         weights = with_mask(found.weights, weights, preprocessing.binning)
         scan = Scan(sinogram, self.geometry, self.grid, weights, tuple(said), found.noise_std)
-        return scan.every(self.view_step)
+        return replace(scan, binning=preprocessing.binning).every(self.view_step)
 
     @property
     def middle(self) -> Scan:
