@@ -1,5 +1,6 @@
 """A scan that is read as it should be is left in peace; each mistake in reading it is named."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from test_rotation_axis import as_npz, fan, parallel, simulated
 
 from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
+from pdip.scan.binning import file_index, joined_index
 from pdip.scan.view_fit import at_cor
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -18,6 +20,9 @@ SAMPLES = (
     ("htc2022/ta_small.npz", 6), ("pet_transmission/pet_trans_slice.npz", 1),
     *((f"kmnist/cases/k{views}_{number}.npz", 1) for views in (5, 20) for number in range(4)),
 )  # fmt: skip
+
+
+COUNTED = " (of the elements as they are in the file)"
 
 
 def flipped(scan):
@@ -46,9 +51,9 @@ def said(scan):
     return found[0] if found else ""
 
 
-def found_axis(told, given):
+def found_axis(told, given, counted=""):
     """The place that is named for the axis, in place of the one given."""
-    assert f"and not at {given:g}; give --cor " in told, told
+    assert f"and not at {given:.6g}{counted}; give --cor " in told, told
     place = told.split("the rotation axis is at ")[1].split()[0]
     assert f"give --cor {place}" in told
     return float(place)
@@ -200,7 +205,9 @@ def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, give
     scan = read_scan(path, binning=binning).every(step)
     for cor in given:
         told = said(replace(scan, geometry=at_cor(scan.geometry, cor)))
-        assert abs(found_axis(told, cor) - right) < 1.0
+        counted = COUNTED if binning > 1 else ""
+        found = found_axis(told, file_index(cor, binning), counted)
+        assert abs(joined_index(found, binning) - right) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -216,9 +223,8 @@ def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, bi
     scan = simulated(beam, noise_fraction=0.02)
     path = as_npz(tmp_path / "scan.npz", scan, cor=beam.cor + 14)
     read = read_scan(path, binning=binning)
-    counted = " (of the elements as they are in the file)"
     told = said(read)
-    assert f"and not at {beam.cor + 14:g}{counted}; give --cor " in told
+    assert f"and not at {beam.cor + 14:g}{COUNTED}; give --cor " in told
     within = 0.3 * binning  # 0.3 of the elements as they are read
     cor = float(told.split("give --cor ")[1].split()[0].rstrip("."))
     assert abs(cor - beam.cor) < within
@@ -230,7 +236,7 @@ def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, bi
         assert abs(shift - beam.detector_shift_mm) < within
     found = read_scan(path, binning=binning, cor="auto").rotation_axis
     assert abs(found.cor - beam.cor) < within and found.centred == 71.5
-    assert f"{counted} +- " in found.sentence
+    assert f"{COUNTED} +- " in found.sentence
 
 
 def test_an_axis_counted_from_the_other_end_is_named_in_elements_of_the_file(tmp_path):
@@ -238,6 +244,45 @@ def test_an_axis_counted_from_the_other_end_is_named_in_elements_of_the_file(tmp
     path = as_npz(tmp_path / "scan.npz", simulated(beam), cor=143 - beam.cor)
     told = said(read_scan(path, binning=2))
     assert f"give --cor {beam.cor:g} (of the elements" in told
+
+
+def spoilt(scan, views, add):
+    """With the intensity of some views changed, or with nothing but air in them."""
+    sinogram = scan.sinogram.clone()
+    sinogram[views] = 0.0 if add is None else sinogram[views] + add
+    return replace(scan, sinogram=sinogram)
+
+
+@pytest.mark.parametrize(
+    ("beam", "views"),
+    [(parallel(45, 2.0), [17]), pytest.param(fan(60, 2.0), [0, 1, 40], marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("add", [None, math.log(2.0)])
+def test_spoilt_views_are_named_and_do_not_hide_the_axis(beam, views, add):
+    scan = spoilt(simulated(beam), views, add)
+    (odd,) = check_reading(scan)
+    named = [int(word.split(" (")[0]) for word in odd.split("fit")[0].split("view")[1].strip("s ")
+             .split(", ")[: len(views)]]  # fmt: skip
+    assert named == views and odd.startswith("WARNING: view")
+    wrong = replace(scan, geometry=at_cor(beam, beam.cor + 3))
+    again, axis = check_reading(wrong)
+    assert again == odd and abs(found_axis(axis, beam.cor + 3) - beam.cor) < 0.2
+
+
+def test_a_spoilt_view_of_weight_0_is_left_in_peace():
+    scan = spoilt(simulated(parallel(45, 2.0)), [17], None)
+    weights = torch.ones_like(scan.sinogram)
+    weights[17] = 0
+    assert said(replace(scan, weights=weights)) == ""
+
+
+def test_exchanged_axes_are_no_spoilt_views():
+    (told,) = check_reading(transposed(simulated(parallel(40, 0.0), make=rectangles), 180))
+    assert "transpose the sinogram" in told
+
+
+def test_one_view_is_warned_of():
+    assert said(simulated(parallel(45, 2.0)).every(100)).startswith("WARNING: 1 view: ")
 
 
 def test_noise_hides_mistakes_and_nothing_is_said():

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pdip.errors import InputError
-from pdip.report.words import plural, rotation_sense
+from pdip.report.words import rotation_sense
 from pdip.scan import Scan, check_reading, read_dicom, read_scan, read_stack
 from pdip.scan.binning import counted, file_index
-from pdip.scan.checks import positive_int
+from pdip.scan.checks import plural, positive_int
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry

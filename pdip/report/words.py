@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
+from pdip.scan.checks import plural
 
 WARNING = "WARNING: "
 """How an assumption begins that is one to act on."""
 NO_RESULT = re.compile(r"slice \d+ has no result")
 """How that of a stack begins which names a slice that failed."""
-
-
-def plural(count: int, noun: str) -> str:
-    """A number of things.
-
-    Example:
-        >>> plural(1, "view"), plural(2, "view")
-        ('1 view', '2 views')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.binning import file_index
+from pdip.scan.checks import plural
 from pdip.scan.rotation_axis import RotationAxis
 from pdip.scan.scan import Scan
 from pdip.scan.view_fit import LEAST_VIEWS, at_cor, thinned, unexplained
@@ -55,8 +56,8 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
     count = scan.geometry.num_views
     if count < LEAST_VIEWS:
         raise InputError(
-            f"the rotation axis cannot be estimated from {count} views, expected at least "
-            f"{LEAST_VIEWS}; give cor."
+            f"the rotation axis cannot be estimated from {plural(count, 'view')}, expected at "
+            f"least {LEAST_VIEWS}; give cor."
         )
     coarse, fine = Copy.of(scan, COARSE), Copy.of(scan, FINE)
     reach = round(RANGE * coarse.scan.geometry.num_detectors)

@@ -11,7 +11,7 @@ import torch
 
 from pdip.errors import InputError
 from pdip.scan.binning import counted, joined_weights
-from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
+from pdip.scan.checks import finite_real, number_tuple, plural, positive_mm, shown
 from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.preprocessing import Measured, Preprocessing
@@ -207,7 +207,8 @@ def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -
         raise InputError("'first_deg' needs 'step_deg' beside it and no list of angles.")
     if not given:
         said.append(
-            f"{num_views} views equally spaced over {arc_deg:g} degrees, counter-clockwise from 0."
+            f"{plural(num_views, 'view')} equally spaced over {arc_deg:g} degrees, "
+            "counter-clockwise from 0."
         )
         return tuple(arc_deg * view / num_views for view in range(num_views))
     if given == ["step_deg"]:
