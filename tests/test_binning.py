@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pdip.errors import InputError
 from pdip.scan import read_scan, read_stack
@@ -82,6 +83,47 @@ def test_elements_that_do_not_work_are_left_out_of_the_joined_ones(tmp_path):
     np.testing.assert_allclose(scan.sinogram[:, 1].numpy(), expected, rtol=1e-6)
     assert bool((scan.weights[:, 3] == 0).all()) and bool((scan.weights[:, :3] > 0).all())
     assert any("4 detector element(s) have the same reading" in said for said in scan.assumptions)
+
+
+@pytest.mark.parametrize("slices", [0, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_line_integrals_of_a_stuck_element_are_not_used(tmp_path, slices, weighted):
+    lines = 1 + RANDOM.random((20, DETECTORS))
+    lines[:, [0, -1]] = 0.0  # air at both ends
+    spoilt = lines.copy()
+    spoilt[:, 4], spoilt[:, 6:9] = 0.0, 3.0  # one of a joined element, and all of another
+    weights = 1 + RANDOM.random((20, DETECTORS)) if weighted else np.ones((20, DETECTORS))
+    path, stack = tmp_path / "scan.npz", np.stack([lines, spoilt])
+    np.savez(path, sinogram=stack if slices else spoilt, **{"weights": weights} if weighted else {})
+    fine, coarse = (
+        read_stack(path, binning=k).scan(1) if slices else read_scan(path, binning=k)
+        for k in (1, BINNING)
+    )
+    for scan in (fine, coarse):
+        assert sum("4 detector element(s) between others" in s for s in scan.assumptions) == 1
+    alive = np.isin(np.arange(DETECTORS), [4, 6, 7, 8], invert=True)
+    np.testing.assert_allclose(fine.weights.numpy(), weights * alive, rtol=1e-6)
+    assert fine.sinogram[:, alive].equal(torch.from_numpy(lines[:, alive]).float())
+    expected = -np.log(np.exp(-lines[:, [3, 5]]).mean(1))
+    np.testing.assert_allclose(coarse.sinogram[:, 1].numpy(), expected, rtol=1e-6)
+    scale = 1 if weighted else 1 / BINNING
+    part = scale * 4 / (1 / weights[:, [3, 5]]).sum(1)
+    np.testing.assert_allclose(coarse.weights[:, 1].numpy(), part, rtol=1e-6)
+    whole = scale * 9 / (1 / weights[:, :3]).sum(1)
+    np.testing.assert_allclose(coarse.weights[:, 0].numpy(), whole, rtol=1e-6)
+    assert bool((coarse.weights[:, 2] == 0).all())
+
+
+def test_air_and_round_objects_without_noise_are_not_stuck(tmp_path):
+    air = 1 + RANDOM.random((20, DETECTORS))
+    air[:, :3], air[:, -2:] = 0.0, 0.0
+    still = np.ones((20, DETECTORS)) * np.arange(DETECTORS)
+    still[3, [2, 8]] += 1e-3  # rounding
+    few = 1 + RANDOM.random((7, DETECTORS))
+    few[:, 4] = 0.0
+    for name, lines in (("air", air), ("still", still), ("few", few)):
+        np.save(tmp_path / f"{name}.npy", lines)
+        assert read_scan(tmp_path / f"{name}.npy").weights is None
 
 
 def test_the_weight_of_a_joined_ray_is_that_of_the_mean_of_its_parts():

@@ -54,7 +54,7 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
     grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
-    weights = with_mask(found.weights, fields.get("weights"), preprocessing.binning)
+    weights = with_mask(found, fields.get("weights"), preprocessing.binning)
     scan = Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
     return replace(scan, binning=preprocessing.binning)
 
@@ -92,8 +92,15 @@ def measured(
     return line_integrals(found.sinogram, said), found
 
 
-def with_mask(weights, given, binning: int = 1):
+def with_mask(found: Measured, given, binning: int = 1):
     """Weights of photon statistics, 0 also where the file's own are; or the file's own, joined."""
+    weights = found.weights
+    if found.alive is not None:
+        if given is None:
+            full = np.full((len(found.sinogram), len(found.alive)), 1 / binning)
+            return joined_weights(full, binning, found.alive)
+        if np.shape(given)[-1:] == found.alive.shape:
+            return joined_weights(given, binning, found.alive)
     if binning > 1 and getattr(given, "ndim", 0) and given.shape[-1] % binning == 0:
         given = joined_weights(given, binning)
     if weights is None or given is None:

@@ -96,7 +96,7 @@ class Stack:
         if weights is not None and len(weights.shape) == 3:
             weights = weights[number]
         said += self.assumptions
-        weights = with_mask(found.weights, weights, preprocessing.binning)
+        weights = with_mask(found, weights, preprocessing.binning)
         scan = Scan(sinogram, self.geometry, self.grid, weights, tuple(said), found.noise_std)
         return replace(scan, binning=preprocessing.binning).every(self.view_step)
 
