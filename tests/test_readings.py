@@ -11,6 +11,7 @@ from test_rotation_axis import as_npz, fan, parallel, simulated
 
 from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
 from pdip.scan.binning import file_index, joined_index
+from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.view_fit import at_cor
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -279,6 +280,34 @@ def test_a_spoilt_view_of_weight_0_is_left_in_peace():
 def test_exchanged_axes_are_no_spoilt_views():
     (told,) = check_reading(transposed(simulated(parallel(40, 0.0), make=rectangles), 180))
     assert "transpose the sinogram" in told
+
+
+@pytest.mark.parametrize("factor", [1.2, 0.8])
+@pytest.mark.parametrize(
+    "beam", [parallel(45, 2.0), pytest.param(fan(60, 0.0), marks=pytest.mark.slow)]
+)
+def test_a_drift_of_the_open_beam_is_named_with_its_air_columns(tmp_path, beam, factor):
+    scan = simulated(beam, noise_fraction=0.02)
+    scan = replace(scan, sinogram=scan.sinogram * (2 / scan.sinogram.max()))
+    rate = torch.linspace(1.0, factor, beam.num_views)[:, None]
+    drifting = scan.sinogram - rate.log()
+    (told,) = check_reading(replace(scan, sinogram=drifting))
+    part, columns = (int(told.split(before)[1].split(end)[0]) for before, end in (
+        ("drifts by ", "%"), ("air_columns ", "."),
+    ))  # fmt: skip
+    assert abs(part - 20) <= 2
+    seen = scan.sinogram.mean(0) > 0.05 * scan.sinogram.mean()  # the object's shadow
+    assert 3 <= columns <= min(int(seen.int().argmax()), int(seen.flip(0).int().argmax())) + 1
+    path = as_npz(tmp_path / "scan.npz", replace(scan, sinogram=drifting), cor=beam.cor)
+    assert said(read_scan(path, air_columns=columns)) == ""
+
+
+def test_an_object_beyond_the_detector_is_no_drift():
+    scan = simulated(parallel(60, 0.0), make=rectangles, noise_fraction=0.01)
+    for cut in (8, 16, 24):
+        beam = replace(scan.geometry, num_detectors=72 - 2 * cut)
+        inner = scan.sinogram[:, cut:-cut].contiguous()
+        assert open_beam_drift(Scan(inner, beam, beam.covering_grid())) is None
 
 
 def test_one_view_is_warned_of():

@@ -19,6 +19,7 @@ from pdip.scan.axis_check import STEPS, NearAxis, near_axis, other_axis
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
 from pdip.scan.odd_views import odd_sentence, odd_views
+from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.repeated_views import check_repeated_views
 from pdip.scan.scan import Scan
 from pdip.scan.view_fit import at_cor, thinned, unexplained
@@ -82,9 +83,9 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
         scan: any.
 
     Returns:
-        a sentence on views that do not fit the others, and one on how they are read, checked
-        without them. None of the second kind: the scan is read as it should be, or it has fewer
-        than 16 views, or noise hides the difference.
+        a sentence on views that do not fit the others, one on a drift of the open beam, and one on
+        how they are read, checked without both. None of the last kind: the scan is read as it
+        should be, or it has fewer than 16 views, or noise hides the difference.
     """
     count = scan.geometry.num_views
     if count == 1:
@@ -94,11 +95,20 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
         )
     odd = odd_views(scan)
     if not odd:
-        return _check_others(scan)
+        return _check_drift(scan)
     kept = scan.select([view for view in range(count) if view not in odd])
     if _has_exchanged_axes(kept):  # the odd ones are elements at the edge of the object
         return (EXCHANGED,)
-    return odd_sentence(scan, odd), *_check_others(kept)
+    return odd_sentence(scan, odd), *_check_drift(kept)
+
+
+def _check_drift(scan: Scan) -> tuple[str, ...]:
+    """What to say of a drift, and of the scan without it."""
+    drift = open_beam_drift(scan)
+    if drift is None:
+        return _check_others(scan)
+    curve = torch.from_numpy(drift.curve).to(scan.sinogram)
+    return drift.sentence, *_check_others(replace(scan, sinogram=scan.sinogram - curve[:, None]))
 
 
 def _check_others(scan: Scan) -> tuple[str, ...]:
