@@ -104,7 +104,7 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
 
 def _check_drift(scan: Scan) -> tuple[str, ...]:
     """What to say of a drift, and of the scan without it."""
-    drift = open_beam_drift(scan)
+    drift = None if _has_exchanged_axes(scan) else open_beam_drift(scan)
     if drift is None:
         return _check_others(scan)
     curve = torch.from_numpy(drift.curve).to(scan.sinogram)
