@@ -49,7 +49,7 @@ SHORT_OPTIONS = {
     ),
     "dataset": ("NAME", "sinogram in an HDF5 or MATLAB file", ("scan.dataset",)),
     "data-kind": ("K", "counts, transmission or line_integrals", ("scan.data_kind",)),
-    "cor": ("C", "detector index of the rotation axis, after joining, or auto", ("scan.cor",)),
+    "cor": ("C", "detector index of the rotation axis, as in the file, or auto", ("scan.cor",)),
     "view-step": ("K", "use views 0, K, 2K, ...", ("scan.view_step",)),
     "binning": ("K", "join K neighbouring detector elements", ("scan.binning",)),
     "image-size": ("N", "reconstruct N x N pixels", ("scan.image_size",)),

@@ -21,6 +21,7 @@ from pdip.posterior import Mixture, pooled_posterior, relinearise
 from pdip.ray import RayTransform, check_pair, ray_transform
 from pdip.result import Result, mean_of, worst_compression
 from pdip.scan import Scan
+from pdip.scan.checks import plural
 from pdip.settings import Settings, chosen
 from pdip.solvers import Solver
 from pdip.stages import Observer, StageClock
@@ -113,8 +114,8 @@ class _Run:
             check_pair(ray)
             (views, detectors), (height, width) = ray.range_shape, ray.domain_shape
             said.append(
-                f"{views} views x {detectors} detectors to {height} x {width} pixels of "
-                f"{self.scan.grid.pixel_mm:.4g} mm; {ray.engine_reason}"
+                f"{plural(views, 'view')} x {plural(detectors, 'detector')} to {height} x "
+                f"{width} pixels of {self.scan.grid.pixel_mm:.4g} mm; {ray.engine_reason}"
             )
         return ray
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pdip.errors import InputError
 from pdip.scan import read_scan, read_stack
@@ -84,6 +85,47 @@ def test_elements_that_do_not_work_are_left_out_of_the_joined_ones(tmp_path):
     assert any("4 detector element(s) have the same reading" in said for said in scan.assumptions)
 
 
+@pytest.mark.parametrize("slices", [0, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_line_integrals_of_a_stuck_element_are_not_used(tmp_path, slices, weighted):
+    lines = 1 + RANDOM.random((20, DETECTORS))
+    lines[:, [0, -1]] = 0.0  # air at both ends
+    spoilt = lines.copy()
+    spoilt[:, 4], spoilt[:, 6:9] = 0.0, 3.0  # one of a joined element, and all of another
+    weights = 1 + RANDOM.random((20, DETECTORS)) if weighted else np.ones((20, DETECTORS))
+    path, stack = tmp_path / "scan.npz", np.stack([lines, spoilt])
+    np.savez(path, sinogram=stack if slices else spoilt, **{"weights": weights} if weighted else {})
+    fine, coarse = (
+        read_stack(path, binning=k).scan(1) if slices else read_scan(path, binning=k)
+        for k in (1, BINNING)
+    )
+    for scan in (fine, coarse):
+        assert sum("4 detector element(s) between others" in s for s in scan.assumptions) == 1
+    alive = np.isin(np.arange(DETECTORS), [4, 6, 7, 8], invert=True)
+    np.testing.assert_allclose(fine.weights.numpy(), weights * alive, rtol=1e-6)
+    assert fine.sinogram[:, alive].equal(torch.from_numpy(lines[:, alive]).float())
+    expected = -np.log(np.exp(-lines[:, [3, 5]]).mean(1))
+    np.testing.assert_allclose(coarse.sinogram[:, 1].numpy(), expected, rtol=1e-6)
+    scale = 1 if weighted else 1 / BINNING
+    part = scale * 4 / (1 / weights[:, [3, 5]]).sum(1)
+    np.testing.assert_allclose(coarse.weights[:, 1].numpy(), part, rtol=1e-6)
+    whole = scale * 9 / (1 / weights[:, :3]).sum(1)
+    np.testing.assert_allclose(coarse.weights[:, 0].numpy(), whole, rtol=1e-6)
+    assert bool((coarse.weights[:, 2] == 0).all())
+
+
+def test_air_and_round_objects_without_noise_are_not_stuck(tmp_path):
+    air = 1 + RANDOM.random((20, DETECTORS))
+    air[:, :3], air[:, -2:] = 0.0, 0.0
+    still = np.ones((20, DETECTORS)) * np.arange(DETECTORS)
+    still[3, [2, 8]] += 1e-3  # rounding
+    few = 1 + RANDOM.random((7, DETECTORS))
+    few[:, 4] = 0.0
+    for name, lines in (("air", air), ("still", still), ("few", few)):
+        np.save(tmp_path / f"{name}.npy", lines)
+        assert read_scan(tmp_path / f"{name}.npy").weights is None
+
+
 def test_the_weight_of_a_joined_ray_is_that_of_the_mean_of_its_parts():
     weights = np.array([[1.0, 2.0, 4.0, 1.0, 0.0, 1.0]])
     found = joined_weights(weights, 3)
@@ -92,15 +134,36 @@ def test_the_weight_of_a_joined_ray_is_that_of_the_mean_of_its_parts():
     assert found[0, 1] == 0
 
 
-def test_weights_of_the_file_are_joined_and_the_axis_given_counts_joined_elements(tmp_path):
+def test_weights_of_the_file_are_joined(tmp_path):
     weights = 1 + RANDOM.random((VIEWS, DETECTORS))
     lines = RANDOM.random((VIEWS, DETECTORS))
-    path = saved(tmp_path / "scan.npz", sinogram=lines, weights=weights, cor=4.3)
-    scan = read_scan(path, binning=BINNING, cor=1.25)
+    path = saved(tmp_path / "scan.npz", sinogram=lines, weights=weights)
+    scan = read_scan(path, binning=BINNING)
     np.testing.assert_allclose(scan.weights.numpy(), joined_weights(weights, BINNING), rtol=1e-6)
-    assert scan.geometry.cor == pytest.approx(1.25)
-    with pytest.raises(InputError, match="the 4 joined elements, .* it would be 2.66667"):
-        read_scan(path, binning=BINNING, cor=9.0)
+
+
+@pytest.mark.parametrize("slices", [0, 2])
+def test_an_axis_counts_the_elements_of_the_file_wherever_it_is_given(tmp_path, slices):
+    shape = (slices, VIEWS, DETECTORS) if slices else (VIEWS, DETECTORS)
+    read = read_stack if slices else read_scan
+    lines = RANDOM.random(shape)
+    own = saved(tmp_path / "own.npz", sinogram=lines, cor=4.3)
+    other = saved(tmp_path / "other.npz", sinogram=lines, detector_shift_mm=0.2)
+    (tmp_path / "g.yaml").write_text("cor: 4.3")
+    for found in (
+        read(own, binning=BINNING),
+        read(other, tmp_path / "g.yaml", binning=BINNING),
+        read(other, binning=BINNING, cor=4.3),
+        read(own, binning=BINNING, cor=4.3),
+    ):
+        assert found.geometry.cor == pytest.approx((4.3 - 1) / 3)
+        assert (found.middle if slices else found).binning == BINNING
+    (assumed,) = (s for s in read_scan(saved(tmp_path / "no.npz", sinogram=lines.reshape(
+        -1, DETECTORS)[:VIEWS]), binning=BINNING).assumptions if "middle" in s)  # fmt: skip
+    assert "cor = 5.5 (of the elements as they are in the file)" in assumed
+    with pytest.raises(InputError, match="0 to 11 in elements of the file.*cor is 11.6"):
+        read(own, binning=BINNING, cor=11.6)
+    read(own, binning=BINNING, cor=9.0)
 
 
 def test_slices_of_a_stack_are_joined_when_they_are_read(tmp_path):

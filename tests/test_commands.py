@@ -229,6 +229,8 @@ def test_a_valid_scan_is_described_and_nothing_is_computed_or_written(
     assert validate(files, "--out", tmp_path / "run", "--check-calibration") == 0
     said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert "from 9 views over 160° with 23 rays each (parallel beam)" in said["scan"]
+    assert said["beam"] == "parallel" and said["angles"].endswith(", counter-clockwise")
+    assert said["axis"].endswith("counted from 0 (the middle is 11)")
     assert "207 of 207 rays" in said["values"] and said["truth"] == "for scores only"
     assert "'matrix'" in said["ray"] and said["solver"].startswith("cholesky for 207 rays (exact)")
     assert "withholds" in said["check"] and "new" in said["folder"] and "valid" in said

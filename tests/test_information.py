@@ -50,6 +50,30 @@ def test_the_geometry_and_assumptions_are_those_of_the_scan(tmp_path, ending):
     assert [line.strip() for line in found[at + 1 :]] == list(scan.assumptions)
 
 
+def test_what_is_read_is_shown_beside_what_the_file_has(tmp_path):
+    keys = {"geometry": "parallel", "step_deg": 4.0, "det_pixel_mm": 0.5, "cor": 5.0}
+    values = np.random.default_rng(0).random((45, 12))
+    np.savez(tmp_path / "scan.npz", sinogram=values, **keys)
+    found = lines(tmp_path / "scan.npz", view_step=3, binning=2)
+    assert line_of(found, "measured") == "line integrals, 45 views x 12 detector elements"
+    assert line_of(found, "angles").startswith("15 views of 45, 0 to 168 degrees in steps of 12,")
+    assert line_of(found, "detector") == "6 elements of 1 mm, each 2 of the file"
+    counted = "(of the elements as they are in the file)"
+    assert line_of(found, "axis") == f"on element 5 {counted}, counted from 0 (the middle is 5.5)"
+    found = lines(tmp_path / "scan.npz", view_step=100)
+    assert line_of(found, "angles") == "1 view of 45, 0 degrees"
+    assert "positive whole" in refusal(lines, tmp_path / "scan.npz", view_step=0)
+
+
+@pytest.mark.slow
+def test_an_axis_that_is_looked_for_is_shown_where_it_is_found(tmp_path):
+    scan = simulated(fan(24, 2.5))
+    keys = {k: v for k, v in scan.geometry.to_dict().items() if k != "detector_shift_mm"}
+    np.savez(tmp_path / "scan.npz", sinogram=scan.sinogram.numpy(), **keys)
+    found = lines(tmp_path / "scan.npz", cor="auto")
+    assert abs(float(line_of(found, "axis").split()[2].rstrip(",")) - scan.geometry.cor) < 0.4
+
+
 def test_of_a_stack_one_slice_is_shown(tmp_path):
     path = save(tmp_path / "stack.h5")
     assert line_of(lines(path), "slices") == "4, counted from 0; number 2 is shown"

@@ -1,14 +1,17 @@
 """A scan that is read as it should be is left in peace; each mistake in reading it is named."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_rotation_axis import fan, parallel, simulated
+from test_rotation_axis import as_npz, fan, parallel, simulated
 
 from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
+from pdip.scan.binning import file_index, joined_index
+from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.view_fit import at_cor
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -18,6 +21,9 @@ SAMPLES = (
     ("htc2022/ta_small.npz", 6), ("pet_transmission/pet_trans_slice.npz", 1),
     *((f"kmnist/cases/k{views}_{number}.npz", 1) for views in (5, 20) for number in range(4)),
 )  # fmt: skip
+
+
+COUNTED = " (of the elements as they are in the file)"
 
 
 def flipped(scan):
@@ -46,9 +52,9 @@ def said(scan):
     return found[0] if found else ""
 
 
-def found_axis(told, given):
+def found_axis(told, given, counted=""):
     """The place that is named for the axis, in place of the one given."""
-    assert f"and not at {given:g}; give --cor " in told, told
+    assert f"and not at {given:.6g}{counted}; give --cor " in told, told
     place = told.split("the rotation axis is at ")[1].split()[0]
     assert f"give --cor {place}" in told
     return float(place)
@@ -200,7 +206,112 @@ def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, give
     scan = read_scan(path, binning=binning).every(step)
     for cor in given:
         told = said(replace(scan, geometry=at_cor(scan.geometry, cor)))
-        assert abs(found_axis(told, cor) - right) < 1.0
+        counted = COUNTED if binning > 1 else ""
+        found = found_axis(told, file_index(cor, binning), counted)
+        assert abs(joined_index(found, binning) - right) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("beam", "binning"),
+    [
+        (parallel(40, 3.0, 144), 4),
+        pytest.param(parallel(40, 3.0, 144), 2, marks=pytest.mark.slow),
+        pytest.param(fan(60, -4.0, 144), 2, marks=pytest.mark.slow),
+        pytest.param(fan(60, -4.0, 144), 4, marks=pytest.mark.slow),
+    ],
+)
+def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, binning):
+    scan = simulated(beam, noise_fraction=0.02)
+    path = as_npz(tmp_path / "scan.npz", scan, cor=beam.cor + 14)
+    read = read_scan(path, binning=binning)
+    told = said(read)
+    assert f"and not at {beam.cor + 14:g}{COUNTED}; give --cor " in told
+    within = 0.3 * binning  # 0.3 of the elements as they are read
+    cor = float(told.split("give --cor ")[1].split()[0].rstrip("."))
+    assert abs(cor - beam.cor) < within
+    for joined in (1, binning):
+        again = read_scan(path, binning=joined, cor=cor)
+        assert said(again) == ""
+        middle = (again.geometry.num_detectors - 1) / 2
+        shift = (middle - again.geometry.cor) * again.geometry.detector_pitch_mm
+        assert abs(shift - beam.detector_shift_mm) < within
+    found = read_scan(path, binning=binning, cor="auto").rotation_axis
+    assert abs(found.cor - beam.cor) < within and found.centred == 71.5
+    assert f"{COUNTED} +- " in found.sentence
+
+
+def test_an_axis_counted_from_the_other_end_is_named_in_elements_of_the_file(tmp_path):
+    beam = parallel(40, 8.0, 144)
+    path = as_npz(tmp_path / "scan.npz", simulated(beam), cor=143 - beam.cor)
+    told = said(read_scan(path, binning=2))
+    assert f"give --cor {beam.cor:g} (of the elements" in told
+
+
+def spoilt(scan, views, add):
+    """With the intensity of some views changed, or with nothing but air in them."""
+    sinogram = scan.sinogram.clone()
+    sinogram[views] = 0.0 if add is None else sinogram[views] + add
+    return replace(scan, sinogram=sinogram)
+
+
+@pytest.mark.parametrize(
+    ("beam", "views"),
+    [(parallel(45, 2.0), [17]), pytest.param(fan(60, 2.0), [0, 1, 40], marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("add", [None, math.log(2.0)])
+def test_spoilt_views_are_named_and_do_not_hide_the_axis(beam, views, add):
+    scan = spoilt(simulated(beam), views, add)
+    (odd,) = check_reading(scan)
+    named = [int(word.split(" (")[0]) for word in odd.split("fit")[0].split("view")[1].strip("s ")
+             .split(", ")[: len(views)]]  # fmt: skip
+    assert named == views and odd.startswith("WARNING: view")
+    wrong = replace(scan, geometry=at_cor(beam, beam.cor + 3))
+    again, axis = check_reading(wrong)
+    assert again == odd and abs(found_axis(axis, beam.cor + 3) - beam.cor) < 0.2
+
+
+def test_a_spoilt_view_of_weight_0_is_left_in_peace():
+    scan = spoilt(simulated(parallel(45, 2.0)), [17], None)
+    weights = torch.ones_like(scan.sinogram)
+    weights[17] = 0
+    assert said(replace(scan, weights=weights)) == ""
+
+
+def test_exchanged_axes_are_no_spoilt_views():
+    (told,) = check_reading(transposed(simulated(parallel(40, 0.0), make=rectangles), 180))
+    assert "transpose the sinogram" in told
+
+
+@pytest.mark.parametrize("factor", [1.2, 0.8])
+@pytest.mark.parametrize(
+    "beam", [parallel(45, 2.0), pytest.param(fan(60, 0.0), marks=pytest.mark.slow)]
+)
+def test_a_drift_of_the_open_beam_is_named_with_its_air_columns(tmp_path, beam, factor):
+    scan = simulated(beam, noise_fraction=0.02)
+    scan = replace(scan, sinogram=scan.sinogram * (2 / scan.sinogram.max()))
+    rate = torch.linspace(1.0, factor, beam.num_views)[:, None]
+    drifting = scan.sinogram - rate.log()
+    (told,) = check_reading(replace(scan, sinogram=drifting))
+    part, columns = (int(told.split(before)[1].split(end)[0]) for before, end in (
+        ("drifts by ", "%"), ("air_columns ", "."),
+    ))  # fmt: skip
+    assert abs(part - 20) <= 2
+    seen = scan.sinogram.mean(0) > 0.05 * scan.sinogram.mean()  # the object's shadow
+    assert 3 <= columns <= min(int(seen.int().argmax()), int(seen.flip(0).int().argmax())) + 1
+    path = as_npz(tmp_path / "scan.npz", replace(scan, sinogram=drifting), cor=beam.cor)
+    assert said(read_scan(path, air_columns=columns)) == ""
+
+
+def test_an_object_beyond_the_detector_is_no_drift():
+    scan = simulated(parallel(60, 0.0), make=rectangles, noise_fraction=0.01)
+    for cut in (8, 16, 24):
+        beam = replace(scan.geometry, num_detectors=72 - 2 * cut)
+        inner = scan.sinogram[:, cut:-cut].contiguous()
+        assert open_beam_drift(Scan(inner, beam, beam.covering_grid())) is None
+
+
+def test_one_view_is_warned_of():
+    assert said(simulated(parallel(45, 2.0)).every(100)).startswith("WARNING: 1 view: ")
 
 
 def test_noise_hides_mistakes_and_nothing_is_said():

@@ -13,6 +13,7 @@ from pdip.linearised import unet_prior
 from pdip.plan import check_memory, foreseen, most_rows
 from pdip.ray.choice import choose_engine
 from pdip.ray.engine import build_engine
+from pdip.report.information import beam_lines
 from pdip.report.words import scan_sentence
 from pdip.scan import Scan, Stack
 from pdip.settings import Settings, chosen, defaults
@@ -39,6 +40,7 @@ def run(command: argparse.Namespace) -> int:
     where, scan = ("{}", whole) if isinstance(whole, Scan) else _first_usable(whole)
     lines = {
         "scan": where.format(scan_sentence(scan.geometry, scan.grid)),
+        **beam_lines(scan.geometry, scan.binning),
         "values": _value_words(scan),
         "truth": "for scores only" if truth is not None else "none",
         "ray": _engine_words(scan, request.settings),

@@ -9,6 +9,8 @@ import numpy as np
 from pdip.errors import InputError
 from pdip.report.words import rotation_sense
 from pdip.scan import Scan, check_reading, read_dicom, read_scan, read_stack
+from pdip.scan.binning import counted, file_index
+from pdip.scan.checks import plural, positive_int
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
 from pdip.scan.geometry import FanBeam, Geometry
@@ -67,13 +69,20 @@ def information(
     if isinstance(one.get("cor"), str):
         del placed["cor"]  # it is looked for when the scan is read
     views, detectors = measured_array(one).shape
-    beam = build_geometry(placed, (views, detectors // reading["binning"]), said)
-    yield from _table("read as", [*_measured(fields, one, row), *_geometry(beam)])
+    binning = reading["binning"]
+    whole = build_geometry(placed, (views, detectors // binning), said)
+    beam = whole.select(range(0, views, positive_int("view step", reading["view_step"])))
+    lines = beam_lines(beam, binning, views)
+    if len(placed) < len(one):
+        del lines["axis"]
+    yield from _table("read as", [*_measured(fields, one, row), *lines.items()])
     failure, told = None, ()
     try:
         scan = (read_scan if row is None else _slice)(path, geometry, **reading)
         said, told = scan.assumptions, [line for check in checks for line in check(scan)]
         height, width = scan.grid.shape
+        if "cor" in one and "cor" not in placed:
+            yield f"  axis        {beam_lines(scan.geometry, binning)['axis']}"
         yield f"  image       {height} x {width} pixels of {scan.grid.pixel_mm:.4g} mm"
     except InputError as error:
         failure = error
@@ -95,7 +104,8 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
     array = measured_array(fields)
     *stack, views, detectors = array.shape
     kind = KINDS.get(_kind(fields), "unknown")
-    lines = [("measured", f"{kind}, {views} views x {detectors} detector elements")]
+    size = f"{plural(views, 'view')} x {plural(detectors, 'detector element')}"
+    lines = [("measured", f"{kind}, {size}")]
     if stack:
         name = "rows" if isinstance(array, DetectorRows) else "slices"
         lines.append((name, f"{stack[0]}, counted from 0; number {row} is shown"))
@@ -104,7 +114,7 @@ def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]
     for key in ("flat", "dark"):
         if key in fields:
             frames = np.atleast_2d(one[key]).shape[0]
-            lines.append((key, f"{frames} frame{'' if frames == 1 else 's'}"))
+            lines.append((key, plural(frames, "frame")))
     values = np.asarray(measured_array(one))
     finite = values[np.isfinite(values)]
     if finite.size:
@@ -120,28 +130,42 @@ def _kind(fields: dict) -> str:
     return fields.get("data_kind", "counts" if alone else "line_integrals")
 
 
-def _geometry(beam: Geometry) -> list[tuple[str, str]]:
-    """Where the rays run, in lines of a table."""
+def beam_lines(beam: Geometry, binning: int = 1, views: int | None = None) -> dict[str, str]:
+    """Where the rays run that are read: a name and its words for each line.
+
+    Args:
+        beam: of what is read.
+        binning: elements of the file in one of the beam's; the axis counts those of the file.
+        views: of the file, where that is known.
+    """
     angles = np.array(beam.angles_deg)
     steps = np.diff(angles)
     equal = steps.size and np.allclose(steps, steps.mean(), rtol=1e-3, atol=1e-6)
     step = f"in steps of {steps.mean():.6g}" if equal else "in unequal steps"
+    arc = f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {rotation_sense(beam)}"
+    if not steps.size:
+        arc = f"{angles[0]:.6g} degrees"
+    if views is not None and views != len(angles):
+        arc = f"{plural(len(angles), 'view')} of {views}, {arc}"
+    element = f"{plural(beam.num_detectors, 'element')} of {beam.detector_pitch_mm:g} mm"
+    if binning > 1:
+        element += f", each {binning} of the file"
+    place, middle = (
+        file_index(index, binning) for index in (beam.cor, (beam.num_detectors - 1) / 2)
+    )
     kind = "parallel"
     if isinstance(beam, FanBeam):
         kind = (
             f"fan, source {beam.source_origin_mm:g} mm and detector "
             f"{beam.origin_detector_mm:g} mm from the axis"
         )
-    return [
-        ("beam", kind),
-        ("angles", f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {rotation_sense(beam)}"),
-        ("detector", f"{beam.num_detectors} elements of {beam.detector_pitch_mm:g} mm"),
-        (
-            "axis",
-            f"on element {beam.cor:.6g}, counted from 0 (the middle is "
-            f"{(beam.num_detectors - 1) / 2:g})",
-        ),
-    ]
+    return {
+        "beam": kind,
+        "angles": arc,
+        "detector": element,
+        "axis": f"on element {place:.6g}{counted(binning)}, counted from 0 (the middle is "
+        f"{middle:g})",
+    }
 
 
 def _missing(fields: dict) -> list[str]:

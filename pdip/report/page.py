@@ -95,7 +95,7 @@ def run_page(run: RunContents) -> str:
         residual_note=_residual_note(run),
         geometry_drawing=Markup(draw_geometry(run.geometry, run.grid)),
         geometry_note=words.geometry_sentence(run.geometry) + _shortened(run),
-        geometry_rows=tables.geometry_rows(run.geometry),
+        geometry_rows=tables.geometry_rows(run.geometry, _binning(run)),
         certificate_note=_certificate_note(summary),
         certificates=tables.certificate_rows(summary),
         stops=[words.capital(restart["stop_reason"]) for restart in summary["restarts"]],
@@ -167,6 +167,11 @@ def _residual_note(run: RunContents) -> str:
         "no pattern; lines and shadows in it mean a wrong geometry, dead pixels, or an image that "
         "misses something."
     )
+
+
+def _binning(run: RunContents) -> int:
+    """Elements of the file in each of the geometry's."""
+    return run.settings.get("scan", {}).get("binning", 1)
 
 
 def _shortened(run: RunContents) -> str:

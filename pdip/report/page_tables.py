@@ -6,6 +6,7 @@ from typing import Any
 
 from pdip.report.words import number, rotation_sense
 from pdip.scan import FanBeam, ParallelBeam
+from pdip.scan.binning import counted, file_index
 
 SCORES = {
     "psnr": "PSNR (dB)", "ssim": "SSIM", "relative_l2": "relative l2 error",
@@ -22,15 +23,16 @@ def score_rows(summary: Mapping[str, Any]) -> Rows:
     return [(name, number(summary[key])) for key, name in SCORES.items()]
 
 
-def geometry_rows(geometry: ParallelBeam | FanBeam) -> Rows:
-    """The geometry in words and numbers."""
-    angles = geometry.angles_deg
+def geometry_rows(geometry: ParallelBeam | FanBeam, binning: int = 1) -> Rows:
+    """The geometry in words and numbers; the axis counts the ``binning`` times more elements of
+    the file."""
+    angles, axis = geometry.angles_deg, file_index(geometry.cor, binning)
     rows = [
         ("beam", "fan, flat detector" if isinstance(geometry, FanBeam) else "parallel"),
         ("views", f"{geometry.num_views}, from {angles[0]:.6g}° to {angles[-1]:.6g}°"),
         ("rotation", rotation_sense(geometry)),
         ("detector elements", f"{geometry.num_detectors} of {geometry.detector_pitch_mm:.6g} mm"),
-        ("centre of rotation", f"detector index {geometry.cor:.6g}, counted from 0"),
+        ("centre of rotation", f"detector index {axis:.6g}{counted(binning)}, counted from 0"),
     ]
     if isinstance(geometry, FanBeam):
         rows += [

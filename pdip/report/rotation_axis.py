@@ -32,7 +32,7 @@ def draw_rotation_axis(axis: RotationAxis) -> Figure:
     curve.axvline(axis.centred, color="0.5", linestyle=":")
     curve.set(
         title=f"cor = {axis.cor:.2f} ± {axis.standard_error:.2f}",
-        xlabel="cor (detector index)",
+        xlabel="cor (detector index, as in the file)",
         ylabel="part of the views that no image explains",
         ylim=(0, None),
     )

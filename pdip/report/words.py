@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam
+from pdip.scan.checks import plural
 
 WARNING = "WARNING: "
 """How an assumption begins that is one to act on."""
@@ -21,7 +22,7 @@ def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
     arc = max(geometry.angles_deg) - min(geometry.angles_deg)
     return (
         f"An image of {width:.4g} × {height:.4g} mm ({wide} × {high} pixels of "
-        f"{grid.pixel_mm:.4g} mm) from {geometry.num_views} views over {arc:.4g}° with "
+        f"{grid.pixel_mm:.4g} mm) from {plural(geometry.num_views, 'view')} over {arc:.4g}° with "
         f"{geometry.num_detectors} rays each ({beam} beam)."
     )
 

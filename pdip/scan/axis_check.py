@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pdip.scan.axis_search import FINE, RANGE, Copy, refined, standard_error, vertex
+from pdip.scan.binning import counted, file_index
 from pdip.scan.geometry import ParallelBeam
 from pdip.scan.grid import ImageGrid
 from pdip.scan.scan import Scan
@@ -51,7 +52,7 @@ class OtherAxis:
     """An axis that explains a scan clearly better than its own.
 
     Attributes:
-        name: where it is, in words.
+        name: where it is, in words and elements of the file.
         remedy: what to give.
         before, after: roots of what no image explains, squared, with the axis as read and there.
     """
@@ -115,15 +116,17 @@ def other_axis(scan: Scan, small: Scan, near: NearAxis) -> OtherAxis | None:
     before, after = fine.errors(np.array([fine.index(given), index])).sum(1)
     if abs(cor - given) < max(ELEMENTS, SURE * error) or before < BETTER * after:
         return None
-    mirrored = num_detectors - 1 - given
+    mirrored, unit = num_detectors - 1 - given, scan.binning
     if abs(mirrored - cor) < MIRRORED * bins:
         name = "the axis is counted from the detector's other end"
-        remedy = f"give --cor {mirrored:.6g}"
+        remedy = f"give --cor {file_index(mirrored, unit):.6g}{counted(unit)}"
         if isinstance(scan.geometry, ParallelBeam):  # which sees the two alike
             name, remedy = f"the detector is flipped, or {name}", f"reverse its axis, or {remedy}"
     else:
-        name = f"the rotation axis is at {cor:.2f} +- {error:.2f} and not at {given:.6g}"
-        remedy = f"give --cor {cor:.2f}"
+        place = f"{file_index(cor, unit):.2f}"
+        name = f"the rotation axis is at {place} +- {unit * error:.2f} and not at "
+        name += f"{file_index(given, unit):.6g}{counted(unit)}"
+        remedy = f"give --cor {place}"
         if abs(cor - middle) < RANGE * num_detectors:
             remedy += " or --cor auto"
     return OtherAxis(name, remedy, float(before**0.5), float(after**0.5))

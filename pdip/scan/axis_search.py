@@ -11,6 +11,8 @@ import math
 import numpy as np
 
 from pdip.errors import InputError
+from pdip.scan.binning import file_index
+from pdip.scan.checks import plural
 from pdip.scan.rotation_axis import RotationAxis
 from pdip.scan.scan import Scan
 from pdip.scan.view_fit import LEAST_VIEWS, at_cor, thinned, unexplained
@@ -33,7 +35,8 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
         scan: any; its own ``cor`` is not looked at.
 
     Returns:
-        the estimate, with its standard error.
+        the estimate, with its standard error, in elements of the file that the scan was read
+        from, as ``cor`` of :func:`~pdip.scan.read_scan` counts them.
 
     Raises:
         InputError: too few views, or the best place is at the edge of what is searched.
@@ -53,8 +56,8 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
     count = scan.geometry.num_views
     if count < LEAST_VIEWS:
         raise InputError(
-            f"the rotation axis cannot be estimated from {count} views, expected at least "
-            f"{LEAST_VIEWS}; give cor."
+            f"the rotation axis cannot be estimated from {plural(count, 'view')}, expected at "
+            f"least {LEAST_VIEWS}; give cor."
         )
     coarse, fine = Copy.of(scan, COARSE), Copy.of(scan, FINE)
     reach = round(RANGE * coarse.scan.geometry.num_detectors)
@@ -66,16 +69,17 @@ def estimate_rotation_axis(scan: Scan) -> RotationAxis:
             "middle; check geometry and angles, or give cor."
         )
     index, error = refined(fine, fine.index(coarse.original(tried[errors.argmin()])))
-    centred = (scan.geometry.num_detectors - 1) / 2
+    centred, binning = (scan.geometry.num_detectors - 1) / 2, scan.binning
     return RotationAxis(
-        cor=fine.original(index),
-        standard_error=fine.bins * error,
-        tried=tuple(coarse.original(place) for place in tried),
+        cor=file_index(fine.original(index), binning),
+        standard_error=binning * fine.bins * error,
+        tried=tuple(file_index(coarse.original(place), binning) for place in tried),
         errors=tuple(np.sqrt(errors).tolist()),
-        centred=centred,
+        centred=file_index(centred, binning),
         before=fine.fit(fine.index(centred))[1],
         after=fine.fit(index)[1],
         pixel_mm=fine.grid.pixel_mm,
+        binning=binning,
     )
 
 

@@ -10,7 +10,7 @@ def binned_fields(fields: dict, binning: int) -> tuple[dict, tuple[str, ...]]:
     """The keys of a scan whose detector elements are ``binning`` times as wide.
 
     The values are joined by :class:`~pdip.scan.preprocessing.Preprocessing`, which knows which
-    elements work. The axis at index c of the detector is then at ``(c - (k - 1) / 2) / k``.
+    elements work. The axis at index c of the file's is then at ``(c - (k - 1) / 2) / k``.
 
     Args:
         fields: the keys of a file, before anything is made of them.
@@ -43,8 +43,23 @@ def binned_fields(fields: dict, binning: int) -> tuple[dict, tuple[str, ...]]:
     if "num_detectors" in fields:
         out["num_detectors"] = positive_int("num_detectors", fields["num_detectors"]) // binning
     if "cor" in fields and not isinstance(fields["cor"], str):
-        out["cor"] = (finite_real("cor", fields["cor"]) - (binning - 1) / 2) / binning
+        out["cor"] = joined_index(finite_real("cor", fields["cor"]), binning)
     return out, said
+
+
+def joined_index(index: float, binning: int) -> float:
+    """The place of a detector index of the file among joined elements."""
+    return (index - (binning - 1) / 2) / binning
+
+
+def file_index(index: float, binning: int) -> float:
+    """The inverse of :func:`joined_index`: what every axis that is told counts."""
+    return binning * index + (binning - 1) / 2
+
+
+def counted(binning: int) -> str:
+    """Words behind an index of the file, where joined elements might be meant as well."""
+    return "" if binning == 1 else " (of the elements as they are in the file)"
 
 
 def grouped(values: np.ndarray, binning: int) -> np.ndarray:
@@ -52,15 +67,27 @@ def grouped(values: np.ndarray, binning: int) -> np.ndarray:
     return values.reshape(*values.shape[:-1], values.shape[-1] // binning, binning)
 
 
-def joined_lines(line_integrals: np.ndarray, binning: int) -> np.ndarray:
-    """Line integrals averaged as transmissions, ``-log mean exp(-y)``."""
-    parts = grouped(np.asarray(line_integrals, dtype=np.float64), binning)
-    least = parts.min(-1, keepdims=True)  # so that nothing overflows
-    return least[..., 0] - np.log(np.exp(least - parts).mean(-1))
+def joined_lines(line_integrals: np.ndarray, binning: int, alive=True) -> np.ndarray:
+    """Line integrals averaged as transmissions, ``-log mean exp(-y)``, over the elements ``alive``,
+    (detectors,); NaN where none is."""
+    lines = np.asarray(line_integrals, dtype=np.float64)
+    parts = grouped(np.where(alive, lines, np.inf), binning)
+    number, least = np.isfinite(parts).sum(-1), parts.min(-1)  # so that nothing overflows
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return least - np.log(np.exp(least[..., None] - parts).sum(-1) / number)
 
 
-def joined_weights(weights: np.ndarray, binning: int) -> np.ndarray:
-    """Of means of k rays, ``k² / Σ 1/w``; 0 where one of them is not to be used."""
-    parts = grouped(np.asarray(weights, dtype=np.float64), binning)
+def joined_weights(weights: np.ndarray, binning: int, alive=True) -> np.ndarray:
+    """Of means of m of k rays, ``m² / Σ 1/w``; 0 where one of them is not to be used.
+
+    Args:
+        weights: of the rays of the file.
+        binning: k.
+        alive: elements that work, (detectors,), which are the m; the others are no part.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    works = grouped(np.broadcast_to(alive, weights.shape), binning)
     with np.errstate(divide="ignore"):
-        return binning**2 / (1 / parts).sum(-1)
+        variance = np.where(works, 1 / grouped(weights, binning), 0.0).sum(-1)
+    number = works.sum(-1)
+    return np.where(number > 0, number**2 / np.where(number > 0, variance, 1.0), 0.0)

@@ -21,6 +21,16 @@ def shown(value) -> str:
         return f"a huge {type(value).__name__}"
 
 
+def plural(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "view"), plural(2, "view")
+        ('1 view', '2 views')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def finite_real(name: str, value) -> float:
     """Return ``value`` as a finite float; ``name`` is what the message calls it."""
     if isinstance(value, (np.ndarray, np.number, Tensor)) and value.ndim == 0:

@@ -39,12 +39,15 @@ class Measured:
             equal rays.
         noise_std: σ of a ray of weight 1 where photon statistics say it, else None.
         said: what was done, in sentences.
+        alive: elements of the file that work, (detectors,), where line integrals show that some
+            do not and the weights are still to be made; else None.
     """
 
     sinogram: np.ndarray
     weights: np.ndarray | None = None
     noise_std: float | None = None
     said: tuple[str, ...] = ()
+    alive: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,20 @@ def working(values: np.ndarray, blank: np.ndarray, said: list[str]) -> np.ndarra
     return lit & ~stuck
 
 
+def stuck_in_lines(values: np.ndarray) -> np.ndarray:
+    """Which elements of line integrals stand still, (detectors,).
+
+    Those that do at an end of the detector are in air, and where most do the object is round and
+    without noise.
+    """
+    still = (values == values[:1]).all(0)
+    moving = np.flatnonzero(~still)
+    if len(values) < STUCK_VIEWS or 2 * still.sum() > still.size:
+        return np.zeros_like(still)
+    place = np.arange(still.size)
+    return still & (place > moving[0]) & (place < moving[-1])
+
+
 def tell_of_kind(values, transmission: bool, has_dark: bool, said: list[str]) -> None:
     """Say what the values are taken for where nobody said it, and doubt what does not look it."""
     if not transmission:

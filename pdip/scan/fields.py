@@ -4,13 +4,14 @@ What is not in the file is assumed, and each assumption is one sentence in ``Sca
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from pdip.errors import InputError
-from pdip.scan.binning import joined_weights
-from pdip.scan.checks import finite_real, number_tuple, positive_mm, shown
+from pdip.scan.binning import counted, joined_weights
+from pdip.scan.checks import finite_real, number_tuple, plural, positive_mm, shown
 from pdip.scan.fitting_grid import build_grid
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.preprocessing import Measured, Preprocessing
@@ -53,8 +54,9 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
     grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
-    weights = with_mask(found.weights, fields.get("weights"), preprocessing.binning)
-    return Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
+    weights = with_mask(found, fields.get("weights"), preprocessing.binning)
+    scan = Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
+    return replace(scan, binning=preprocessing.binning)
 
 
 def raw_values(fields: dict, preprocessing: Preprocessing, axes: str):
@@ -90,8 +92,15 @@ def measured(
     return line_integrals(found.sinogram, said), found
 
 
-def with_mask(weights, given, binning: int = 1):
+def with_mask(found: Measured, given, binning: int = 1):
     """Weights of photon statistics, 0 also where the file's own are; or the file's own, joined."""
+    weights = found.weights
+    if found.alive is not None:
+        if given is None:
+            full = np.full((len(found.sinogram), len(found.alive)), 1 / binning)
+            return joined_weights(full, binning, found.alive)
+        if np.shape(given)[-1:] == found.alive.shape:
+            return joined_weights(given, binning, found.alive)
     if binning > 1 and getattr(given, "ndim", 0) and given.shape[-1] % binning == 0:
         given = joined_weights(given, binning)
     if weights is None or given is None:
@@ -168,9 +177,10 @@ def build_geometry(fields: dict, shape: tuple[int, int], said: list[str]) -> Par
     if "cor" in fields:
         return beam.from_cor(angles_deg, num_detectors, pitch, *distances, cor=fields["cor"])
     if "detector_shift_mm" not in fields:
+        binning = fields.get("binning", 1)
         said.append(
-            "The rotation axis is taken to project onto the middle of the detector "
-            f"(cor = {(shape[1] - 1) / 2:g})."
+            "The rotation axis is taken to project onto the middle of the detector, "
+            f"cor = {(binning * shape[1] - 1) / 2:g}{counted(binning)}."
         )
     shift = fields.get("detector_shift_mm", 0.0)
     return beam(angles_deg, num_detectors, pitch, *distances, detector_shift_mm=shift)
@@ -204,7 +214,8 @@ def _angles_deg(fields: dict, num_views: int, arc_deg: float, said: list[str]) -
         raise InputError("'first_deg' needs 'step_deg' beside it and no list of angles.")
     if not given:
         said.append(
-            f"{num_views} views equally spaced over {arc_deg:g} degrees, counter-clockwise from 0."
+            f"{plural(num_views, 'view')} equally spaced over {arc_deg:g} degrees, "
+            "counter-clockwise from 0."
         )
         return tuple(arc_deg * view / num_views for view in range(num_views))
     if given == ["step_deg"]:

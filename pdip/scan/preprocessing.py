@@ -13,7 +13,8 @@ from pdip.errors import InputError
 from pdip.scan.artefacts import harden, remove_rings
 from pdip.scan.binning import joined_lines
 from pdip.scan.checks import finite_real, number_tuple, positive_int, shown
-from pdip.scan.counts import Counts, Measured
+from pdip.scan.counts import Counts, Measured, filled
+from pdip.scan.detector import stuck_in_lines
 
 DATA_KINDS = ("counts", "transmission", "line_integrals")
 PREPROCESSING_KEYS = (
@@ -114,7 +115,7 @@ class Preprocessing:
             InputError: flats or darks of another shape, or hardly a ray that can be used.
         """
         if self.data_kind == "line_integrals":
-            found = Measured(joined_lines(values, self.binning))
+            found = _lines(values, self.binning)
         else:
             found = Counts.of(self, np.asarray(values)).joined(self.binning).measured()
         if self.binning > 1:
@@ -136,6 +137,18 @@ class Preprocessing:
                 "the error bars do not know of it."
             )))  # fmt: skip
         return found
+
+
+def _lines(values: np.ndarray, binning: int) -> Measured:
+    """Line integrals of elements of which those that stand still are not used."""
+    stuck = stuck_in_lines(values)
+    if not stuck.any():
+        return Measured(joined_lines(values, binning))
+    said = (
+        f"{int(stuck.sum())} detector element(s) between others have the same value in every view "
+        "and are not used.",
+    )
+    return Measured(filled(joined_lines(values, binning, ~stuck)), said=said, alive=~stuck)
 
 
 def _at_air(found: Measured, columns: int) -> Measured:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pdip.errors import InputError
 from pdip.scan.axis_search import estimate_rotation_axis
-from pdip.scan.binning import binned_fields
+from pdip.scan.binning import binned_fields, joined_index
 from pdip.scan.checks import finite_real, shown
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS, GRID_KEYS, scan_from_fields
 from pdip.scan.npy import read_npy, regular_file
@@ -61,8 +61,8 @@ def read_scan(
             transmission is set to 1.
         rings: width in detector elements of algotom's sorting filter against rings.
         beam_hardening: q and n of algotom's beam-hardening correction.
-        cor: detector index hit by the ray through the axis, of elements as they are read, after
-            joining; or ``auto`` to estimate it.
+        cor: detector index hit by the ray through the axis, of elements as they are in the
+            file, whatever the binning; or ``auto`` to estimate it.
 
     Returns:
         the scan in float32; ``assumptions`` lists what was not in the file.
@@ -126,8 +126,8 @@ def read_stack(
             transmission is set to 1.
         rings: width in detector elements of algotom's sorting filter against rings.
         beam_hardening: q and n of algotom's beam-hardening correction.
-        cor: detector index hit by the ray through the axis, of elements as they are read, after
-            joining; auto to estimate it.
+        cor: detector index hit by the ray through the axis, of elements as they are in the
+            file, whatever the binning; auto to estimate it.
 
     Returns:
         the stack, from which one :class:`Scan` after another comes.
@@ -290,24 +290,28 @@ def _open_beam(fields: dict) -> dict:
 
 
 def as_read(fields: dict, binning: int, cor: str | float | None) -> tuple[dict, tuple[str, ...]]:
-    """The keys for joined elements, and the axis where those count it.
+    """The keys for joined elements, with the axis where it was given.
 
     Args:
-        fields: the keys of a file, whose own ``cor`` counts the elements of the file.
+        fields: the keys of a file.
         binning: elements that become one.
-        cor: counts elements as they are read, as all that is printed does; None for the file's.
+        cor: in place of the axis of the file, and like it an index of the file's elements.
+
+    Raises:
+        InputError: elements cannot be joined so, or the axis is off the detector.
     """
-    fields, said = binned_fields(fields, binning)
-    if cor is None:
-        return fields, said
-    fields = {key: value for key, value in fields.items() if key != "detector_shift_mm"}
-    elements = getattr(measured_array(fields), "shape", (0,))[-1] // binning
-    if binning > 1 and not isinstance(cor, str) and not 0 <= finite_real("cor", cor) <= elements:
-        raise InputError(
-            f"cor {cor:g} lies outside of the {elements} joined elements, which it counts; of the "
-            f"detector's own it would be {(cor - (binning - 1) / 2) / binning:.6g}."
-        )
-    return {**fields, "cor": cor}, said
+    if cor is not None:
+        fields = {key: value for key, value in fields.items() if key != "detector_shift_mm"}
+        fields["cor"] = cor
+    cor, shape = fields.get("cor"), getattr(measured_array(fields), "shape", ())
+    if not (cor is None or isinstance(cor, str)) and binning != 1 and shape:
+        elements = shape[-1]
+        if not -0.5 < finite_real("cor", cor) < elements - 0.5:
+            raise InputError(
+                f"the ray through the rotation axis must hit the detector (0 to {elements - 1} "
+                f"in elements of the file), but cor is {cor:.6g}; check it."
+            )
+    return binned_fields(fields, binning)
 
 
 def with_axis(
@@ -325,7 +329,8 @@ def with_axis(
         raise InputError(f"cor must be a detector index or auto, got {shown(fields['cor'])}.")
     centred = {k: v for k, v in fields.items() if k not in ("cor", "detector_shift_mm")}
     axis = estimate_rotation_axis(scan_of(centred))
-    return {**centred, "cor": axis.cor}, axis, (axis.sentence,)
+    cor = joined_index(axis.cor, fields.get("binning", 1))
+    return {**centred, "cor": cor}, axis, (axis.sentence,)
 
 
 def _replace_geometry(fields: dict, sidecar: dict) -> dict:

@@ -18,6 +18,8 @@ import torch
 from pdip.scan.axis_check import STEPS, NearAxis, near_axis, other_axis
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
+from pdip.scan.odd_views import odd_sentence, odd_views
+from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.repeated_views import check_repeated_views
 from pdip.scan.scan import Scan
 from pdip.scan.view_fit import at_cor, thinned, unexplained
@@ -40,6 +42,10 @@ END_PART = 32
 """The ends of the detector are this part of it, either one."""
 SAME_AXIS = 0.1
 """Elements of the small copy off the middle, up to which a mirrored axis is the same one."""
+EXCHANGED = (
+    "WARNING: the sums of the views differ more than those of the detector elements, but an object "
+    "keeps its sum as it turns; if the axes are (detectors, views), transpose the sinogram."
+)
 FAR_ARC_DEG = (20.0, 800.0)
 """Spans of angles in the other unit that are tried."""
 
@@ -77,9 +83,36 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
         scan: any.
 
     Returns:
-        one sentence, or none: the scan is read as it should be, or it has fewer than 16 views, or
-        noise hides the difference.
+        a sentence on views that do not fit the others, one on a drift of the open beam, and one on
+        how they are read, checked without both. None of the last kind: the scan is read as it
+        should be, or it has fewer than 16 views, or noise hides the difference.
     """
+    count = scan.geometry.num_views
+    if count == 1:
+        return (
+            "WARNING: 1 view: it does not tell what lies along its rays, so that the image is a "
+            "guess of the prior; give more views (a smaller --view-step).",
+        )
+    odd = odd_views(scan)
+    if not odd:
+        return _check_drift(scan)
+    kept = scan.select([view for view in range(count) if view not in odd])
+    if _has_exchanged_axes(kept):  # the odd ones are elements at the edge of the object
+        return (EXCHANGED,)
+    return odd_sentence(scan, odd), *_check_drift(kept)
+
+
+def _check_drift(scan: Scan) -> tuple[str, ...]:
+    """What to say of a drift, and of the scan without it."""
+    drift = None if _has_exchanged_axes(scan) else open_beam_drift(scan)
+    if drift is None:
+        return _check_others(scan)
+    curve = torch.from_numpy(drift.curve).to(scan.sinogram)
+    return drift.sentence, *_check_others(replace(scan, sinogram=scan.sinogram - curve[:, None]))
+
+
+def _check_others(scan: Scan) -> tuple[str, ...]:
+    """What to say of a scan whose views belong together."""
     if _is_brightest_at_the_ends(scan):
         return (
             "WARNING: every view reads most at the ends of the detector, as counts and "
@@ -87,11 +120,7 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
             "--data-kind counts with --scan.flat, or --data-kind transmission.",
         )
     if _has_exchanged_axes(scan):
-        return (
-            "WARNING: the sums of the views differ more than those of the detector elements, but "
-            "an object keeps its sum as it turns; if the axes are (detectors, views), transpose "
-            "the sinogram.",
-        )
+        return (EXCHANGED,)
     if scan.geometry.num_views < LEAST_VIEWS:
         return ()
     repeated = check_repeated_views(scan)

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+from pdip.scan.binning import counted
 from pdip.typing import Image
 
 SURE = 1.0
-"""Standard error in detector elements, above which the result is called doubtful."""
+"""Standard error in elements of the scan, above which the result is called doubtful."""
 
 
 @dataclass(frozen=True)
 class RotationAxis:
     """An estimate of ``cor``, the detector index hit by the ray through the axis.
+
+    Indices count the elements of the file that the scan was read from, before joining.
 
     Attributes:
         cor: the estimate.
@@ -20,6 +23,7 @@ class RotationAxis:
         centred: ``cor`` of a centred detector.
         before, after: small reconstructions with the axis there and at the estimate, 1/mm.
         pixel_mm: of these.
+        binning: elements that were joined when the scan was read.
     """
 
     cor: float
@@ -30,13 +34,19 @@ class RotationAxis:
     before: Image
     after: Image
     pixel_mm: float
+    binning: int = 1
+
+    @property
+    def _is_sure(self) -> bool:
+        return self.standard_error <= SURE * self.binning
 
     @property
     def sentence(self) -> str:
         """The estimate and its error in words."""
-        warning = "" if self.standard_error <= SURE else "WARNING: "
-        doubt = "" if self.standard_error <= SURE else "; the scan hardly tells, give cor"
+        warning = "" if self._is_sure else "WARNING: "
+        doubt = "" if self._is_sure else "; the scan hardly tells, give cor"
         return (
-            f"{warning}The rotation axis was estimated from the views at cor = {self.cor:.2f} +- "
-            f"{self.standard_error:.2f} (the middle of the detector is {self.centred:g}){doubt}."
+            f"{warning}The rotation axis was estimated from the views at cor = {self.cor:.2f}"
+            f"{counted(self.binning)} +- {self.standard_error:.2f} (the middle of the detector is "
+            f"{self.centred:g}){doubt}."
         )

@@ -31,6 +31,8 @@ class Scan:
         noise_std: sigma of a ray of weight 1 where it is known, as it is of counted photons; None
             where it has to be estimated.
         rotation_axis: how the axis was found, where it was estimated from the scan.
+        binning: detector elements of the file that are one of the scan's; an axis that is told
+            counts those of the file.
 
     Raises:
         InputError: a shape, value or unit does not fit; the sentence says what to do.
@@ -48,6 +50,7 @@ class Scan:
     assumptions: tuple[str, ...] = ()
     noise_std: float | None = None
     rotation_axis: RotationAxis | None = None
+    binning: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.geometry, (ParallelBeam, FanBeam)):

@@ -96,9 +96,9 @@ class Stack:
         if weights is not None and len(weights.shape) == 3:
             weights = weights[number]
         said += self.assumptions
-        weights = with_mask(found.weights, weights, preprocessing.binning)
+        weights = with_mask(found, weights, preprocessing.binning)
         scan = Scan(sinogram, self.geometry, self.grid, weights, tuple(said), found.noise_std)
-        return scan.every(self.view_step)
+        return replace(scan, binning=preprocessing.binning).every(self.view_step)
 
     @property
     def middle(self) -> Scan:
