@@ -381,7 +381,7 @@ def test_a_geometry_file_may_say_that_whole_numbers_are_no_counts(tmp_path):
 )
 def test_views_that_differ_are_refused(tmp_path, image, said):
     folder = save_tiffs(tmp_path / "views", flats=False)
-    tifffile.imwrite(folder / "view_4.tif", image)
+    tifffile.imwrite(folder / f"view_{2 * VIEWS + 1}.tif", image)
     fields, _ = fields_with_geometry(folder)
     assert said in refusal(fields["counts"].__getitem__, 0)
 

@@ -262,6 +262,9 @@ def fields_with_geometry(
         fields, kept = _with_sidecar(fields, read_sidecar(geometry))
         if kept:
             said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
+    series = fields.pop("series", None)
+    if series is not None:
+        said += series.check(fields)
     given = {key: value for key, value in given.items() if value is not None}
     fields |= given
     fields |= _open_beam(fields)
