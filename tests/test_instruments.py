@@ -133,11 +133,56 @@ def test_the_command_asks_for_a_row_and_takes_one(tmp_path, capsys):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_single_row_needs_no_name(tmp_path):
+def test_a_single_row_needs_no_name_and_may_have_it(tmp_path, capsys):
     path = save_dxchange(tmp_path / "scan.h5", white=None, data=LINE_INTEGRALS[:, None])
-    assert not holds_stack(path)
-    assert read_scan(path).sinogram.shape == (VIEWS, DETECTORS)
-    assert "single scan" in refusal(read_scan, path, row=0)
+    nexus = save_nxtomo(tmp_path / "scan.nxs", rows=slice(1, 2))
+    np.save(tmp_path / "one.npy", LINE_INTEGRALS)
+    for file in (path, nexus, tmp_path / "one.npy"):
+        assert not holds_stack(file)
+        scan = read_scan(file)
+        assert scan.sinogram.shape == (VIEWS, DETECTORS)
+        for row in (0, -1):
+            assert torch.equal(read_scan(file, row=row).sinogram, scan.sinogram)
+        assert "row 1 does not exist; the file holds a single scan" in refusal(
+            read_scan, file, row=1
+        )
+        printed = []
+        for options in ([], ["--row", "0"]):
+            assert main(["info", str(file), *options]) == 0
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+    np.save(tmp_path / "stack.npy", LINE_INTEGRALS[None])
+    assert torch.equal(read_scan(tmp_path / "stack.npy", row=0).sinogram, scan.sinogram)
+
+
+def test_flats_and_darks_of_two_axes_are_one_frame(tmp_path):
+    mean = FLAT.mean(0)
+    path = save_dxchange(tmp_path / "scan.h5", white=mean, dark=DARK[0])
+    fields, said = fields_with_geometry(path)
+    assert fields["flat"].shape == (ROWS, 1, DETECTORS)
+    for row in range(ROWS):
+        one = at_row(fields, row)
+        np.testing.assert_array_equal(one["flat"], mean[None, row])
+        np.testing.assert_array_equal(one["dark"], DARK[:1, row])
+    assert [sentence.split(",")[0] for sentence in said] == [
+        "data_white is one image",
+        "data_dark is one image",
+    ]
+    assert torch.isfinite(read_scan(path, row=1).sinogram).all()
+    path = save_dxchange(tmp_path / "other.h5", white=mean[:, :-1])
+    assert "one detector" in refusal(fields_with_geometry, path)
+
+
+@pytest.mark.parametrize("name", ["flat", "dark"])
+def test_empty_flats_and_darks_are_said_to_be_empty_and_may_be_given(tmp_path, name):
+    parts = {"white": FLAT, "dark": DARK} | {{"flat": "white"}.get(name, name): FLAT[:0]}
+    path = save_dxchange(tmp_path / "scan.h5", **parts)
+    said = refusal(read_scan, path, row=1)
+    assert said.startswith(f"{name} has shape (0, 9) and is empty") and f"--scan.{name}" in said
+    given = {"flat": 5000.0, "dark": 100.0}[name]
+    assert torch.isfinite(read_scan(path, row=1, **{name: given}).sinogram).all()
+    path = save_dxchange(tmp_path / "none.h5", data=COUNTS[:0])
+    assert "is empty" in refusal(read_scan, path, row=1)
 
 
 def test_flats_of_another_detector_are_refused(tmp_path):

@@ -59,9 +59,15 @@ def frames_of(name: str, values, detectors: int) -> np.ndarray:
         raise InputError(f"{name} must be a number or an array, got the text {shown(values)}.")
     if np.asarray(values).dtype.kind not in "biuf":
         raise InputError(f"{name} holds {np.asarray(values).dtype}; expected real numbers.")
+    if not np.size(values):
+        without = "" if name == "flat" else " (0 where there is none)"
+        raise InputError(
+            f"{name} has shape {np.shape(values)} and is empty; give a file of frames or a "
+            f"number{without} with --scan.{name}."
+        )
     fits = getattr(values, "ndim", 0) <= 2
     frames = np.atleast_2d(np.asarray(values if fits else np.nan, dtype=np.float64))
-    if not fits or frames.shape[1] not in (1, detectors) or not len(frames):
+    if not fits or frames.shape[1] not in (1, detectors):
         raise InputError(
             f"{name} has shape {np.shape(values)} but there are {detectors} detector elements; "
             "give a number, (detectors,) or (frames, detectors)."

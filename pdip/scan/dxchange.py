@@ -2,7 +2,7 @@
 
 /exchange/data        (views, rows, detectors)
 /exchange/data_white  (frames, rows, detectors), flat field
-/exchange/data_dark   (frames, rows, detectors)
+/exchange/data_dark   (frames, rows, detectors); of either, (rows, detectors) is one frame
 /exchange/theta       (views,), degrees unless its attribute ``units`` says otherwise
 
 De Carlo et al. (2014), Scientific data exchange, J. Synchrotron Rad. 21, 1224.
@@ -38,7 +38,13 @@ def read_dxchange(file, path: Path) -> dict:
     for key, name in (("flat", "data_white"), ("dark", "data_dark")):
         item = at(file, f"{GROUP}/{name}")
         if item is not None:
-            fields[key] = _of_detector(rows_of(item, path), data, name, path)
+            frames = rows_of(item, path, axes=(2, 3))
+            fields[key] = _of_detector(frames, data, name, path)
+            if item.ndim == 2:
+                fields["assumptions"] += (
+                    f"{name} is one image, taken as one frame; if it is the mean of several, its "
+                    "noise is less than is assumed.",
+                )
     if "flat" in fields or data.dtype.kind in "iu":
         fields |= {"counts": data, "data_kind": "counts"}
     else:
@@ -56,6 +62,8 @@ def read_dxchange(file, path: Path) -> dict:
 def _check_order(shape: tuple[int, int, int], theta, path: Path) -> None:
     """Raise InputError where the axes of the views can only be in another order."""
     rows, views, detectors = shape
+    if not views:
+        raise InputError(f"/{GROUP}/data in {path.name} is empty: it has no view.")
     angles = theta.size if is_dataset(theta) else views
     stored = f"/{GROUP}/data in {path.name} is {views} x {rows} x {detectors}"
     order = f"{stored}, and DXchange orders its axes as views x rows x detectors"
