@@ -215,6 +215,63 @@ def test_a_link_to_another_file_in_the_layout_is_refused(tmp_path):
     assert "link to another file" in refusal(fields_with_geometry, path)
 
 
+def with_notes(path, notes):
+    """The file with numbers of the detector, each with its unit."""
+    with h5py.File(path, "a") as file:
+        for name, (value, unit) in notes.items():
+            file[f"measurement/instrument/{name}"] = value
+            if unit:
+                file[f"measurement/instrument/{name}"].attrs["units"] = unit
+    return path
+
+
+PIXEL = "detector/actual_pixel_size_x"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(1.3, "microns"), (0.0013, "mm"), (1.3e-6, "m"), ([1.3], "um")]
+)
+def test_the_pixel_size_of_dxchange_is_the_pitch_in_its_unit(tmp_path, value, unit):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), {PIXEL: (value, unit)})
+    fields, said = fields_with_geometry(path)
+    assert fields["det_pixel_mm"] == pytest.approx(0.0013) and said == ()
+    scan = read_scan(path, row=1, binning=3)
+    assert scan.geometry.detector_pitch_mm == pytest.approx(0.0039)
+
+
+@pytest.mark.parametrize(
+    ("notes", "words"),
+    [
+        ({PIXEL: (1.3, None)}, "actual_pixel_size_x (1.3), as it has no unit; give det_pixel_mm"),
+        ({PIXEL: (1.3, "px")}, "its unit 'px' is none of a length"),
+        ({PIXEL: (0.0, "um")}, "actual_pixel_size_x (0 um), as it is not one number above 0"),
+        ({PIXEL: ([1.0, 2.0], "um")}, "(2 values), as it is not one number above 0"),
+        ({PIXEL: ("small", "um")}, "('small' um), as it is not one number above 0"),
+        ({"detector/pixel_size_x": (6.5, "um")}, "pixel_size_x (6.5 um), as it is the size on"),
+        ({"detector/distance": (60.0, "mm")}, "(60 mm), as no geometry is told from distances"),
+    ],
+)
+def test_what_dxchange_notes_and_is_not_used_is_said(tmp_path, notes, words):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), notes)
+    fields, (said,) = fields_with_geometry(path)
+    assert "det_pixel_mm" not in fields and said.startswith("Found but not used: /measurement/")
+    assert words in said
+
+
+def test_the_pixel_size_of_a_file_stays_unless_a_geometry_file_gives_one_or_a_fan(tmp_path):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), {PIXEL: (1.3, "um")})
+    for lines, pitch in (
+        ("cor: 3.5", 0.0013),
+        ("geometry: parallel\ndet_pixel_mm: 0.5", 0.5),
+        ("geometry: fanflat\nsource_origin_mm: 50\norigin_detector_mm: 9", None),
+    ):
+        path.with_suffix(".yaml").write_text(lines)
+        fields, said = fields_with_geometry(path)
+        assert "a.yaml next to the scan" in said[0]
+        assert fields.get("det_pixel_mm") == (pitch and pytest.approx(pitch))
+        assert any("pitch is that of a.h5" in line for line in said) == (pitch == 0.0013)
+
+
 # The geometry file beside a file that has angles
 
 
@@ -243,12 +300,33 @@ def test_nxtomo_sorts_frames_by_their_image_key(tmp_path, units):
         np.testing.assert_array_equal(found, expected)
     fields, said = fields_with_geometry(path)
     np.testing.assert_allclose(fields["angles_deg"], ANGLES_DEG, atol=1e-12)
-    assert fields["det_pixel_mm"] == pytest.approx(0.0065) and said == ()
+    assert fields["det_pixel_mm"] == pytest.approx(0.0065) and len(said) == 1
+    assert said[0].startswith("1 of the 12 frames are left out: their image_key is 3, neither view")
 
 
 def test_a_pixel_size_without_a_unit_is_not_used(tmp_path):
     fields, said = fields_with_geometry(save_nxtomo(tmp_path / "scan.nxs", pixel_units=None))
-    assert "det_pixel_mm" not in fields and said == ("x_pixel_size has no unit and is not used.",)
+    assert "det_pixel_mm" not in fields and "x_pixel_size (6.5), as it has no unit" in said[1]
+
+
+def test_what_nxtomo_notes_and_is_not_used_is_said(tmp_path):
+    path = save_nxtomo(tmp_path / "scan.nxs")
+    before = fields_with_geometry(path)
+    with h5py.File(path, "a") as file:
+        for part, value in (("source", -145.0), ("detector", 0.5)):
+            place = f"entry/instrument/{part}/distance"
+            file[place] = value
+            file[place].attrs["units"] = "m"
+        file["entry/instrument/detector/x_rotation_axis_pixel_position"] = 3.25
+        file["entry/control/data"] = np.ones(12)
+    fields, said = fields_with_geometry(path)
+    assert fields.keys() == before[0].keys() and said[:1] == before[1]
+    distances, axis, monitor = said[1:]
+    assert "/entry/instrument/source/distance (-145 m) and /entry/instrument/det" in distances
+    assert "geometry: fanflat, source_origin_mm" in distances
+    assert "x_rotation_axis_pixel_position (3.25)" in axis and "--cor" in axis
+    assert "/entry/control/data (12 values)" in monitor and "beam" in monitor
+    assert all(sentence.startswith("Found but not used: ") for sentence in said[1:])
 
 
 def test_one_of_several_nxtomo_entries_is_named(tmp_path):
