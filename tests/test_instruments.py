@@ -404,6 +404,40 @@ def test_one_of_several_matrices_is_named(tmp_path):
     assert "several matrices" in said and "a (6 x 9), d (6 x 9)" in said
 
 
+@pytest.mark.parametrize("save", [save_mat, save_mat73])
+def test_a_sinogram_in_a_structure_is_offered_by_its_name(tmp_path, save):
+    inside = {"sinogram": LINE_INTEGRALS, "theta": ANGLES_DEG}
+    path = save(tmp_path / "scan.mat", scan=inside)
+    assert "scan.sinogram (6 x 9)" in refusal(read_scan, path)
+    scan = read_scan(path, dataset="scan.sinogram")
+    np.testing.assert_array_equal(scan.sinogram.numpy(), LINE_INTEGRALS.astype(np.float32))
+    assert scan.assumptions[0].startswith("Found but not used: scan.theta (6 values)")
+
+
+@pytest.mark.parametrize("ending", [".mat", ".npz"])
+@pytest.mark.parametrize("name", ["theta", "Phi_deg", "rotation"])
+def test_angles_of_another_name_are_said_to_be_there_unless_angles_are_known(
+    tmp_path, ending, name
+):
+    path = tmp_path / f"scan{ending}"
+    save = save_mat if ending == ".mat" else lambda path, **keys: np.savez(path, **keys)
+    for values, keys, told in (
+        (ANGLES_DEG, {}, True),
+        (ANGLES_DEG[:-1], {}, False),
+        (ANGLES_DEG, {"angles_deg": ANGLES_DEG}, False),
+    ):
+        save(path, sinogram=LINE_INTEGRALS, **{name: values}, **keys)
+        said = [line for line in read_scan(path).assumptions if f"not used: {name} (6 val" in line]
+        assert len(said) == told and all("save them as angles_deg" in line for line in said)
+
+
+def test_an_archive_of_none_of_our_keys_is_told_what_it_holds_and_lacks(tmp_path):
+    path = tmp_path / "scan.npz"
+    np.savez(path, LINE_INTEGRALS)
+    said = refusal(read_scan, path)
+    assert "scan.npz holds arr_0 (6, 9) and none of the keys" in said and "sinogram=array" in said
+
+
 def test_what_is_no_numbers_is_refused_by_name(tmp_path):
     cells = np.empty(2, object)
     cells[:] = [1.0, "text"]
