@@ -19,8 +19,8 @@ ANGLES_DEG = np.arange(VIEWS) * 30.0
 LINE_INTEGRALS = RNG.uniform(0.1, 1.0, (VIEWS, DETECTORS))
 
 
-def save_dxchange(path, *, white=FLAT, data=COUNTS, theta=ANGLES_DEG, units="degrees"):
-    dark = None if white is None else DARK
+def save_dxchange(path, *, white=FLAT, dark=DARK, data=COUNTS, theta=ANGLES_DEG, units="degrees"):
+    dark = None if white is None else dark
     with h5py.File(path, "w") as file:
         group = file.create_group("exchange")
         for name, values in (("data", data), ("data_white", white), ("data_dark", dark)):
@@ -33,7 +33,7 @@ def save_dxchange(path, *, white=FLAT, data=COUNTS, theta=ANGLES_DEG, units="deg
     return path
 
 
-def save_nxtomo(path, entry="entry", *, units="deg", pixel_units="um"):
+def save_nxtomo(path, entry="entry", *, units="deg", pixel_units="um", rows=slice(None)):
     """Dark and flat before the views, a flat and an invalid frame among them."""
     key = [2, 1, 1, 0, 0, 0, 3, 0, 0, 0, 1, 2]
     frames = iter((DARK[0], *FLAT[:2], *COUNTS[:3], 0 * DARK[0], *COUNTS[3:], FLAT[2], DARK[1]))
@@ -41,7 +41,7 @@ def save_nxtomo(path, entry="entry", *, units="deg", pixel_units="um"):
     angles[np.equal(key, 0)] = ANGLES_DEG if units.startswith("deg") else np.deg2rad(ANGLES_DEG)
     with h5py.File(path, "a") as file:
         detector = file.create_group(f"{entry}/instrument/detector")
-        detector["data"] = np.stack(list(frames))
+        detector["data"] = np.stack(list(frames))[:, rows]
         detector["image_key"] = np.array(key)
         detector["x_pixel_size"] = 6.5
         if pixel_units:

@@ -133,11 +133,56 @@ def test_the_command_asks_for_a_row_and_takes_one(tmp_path, capsys):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_single_row_needs_no_name(tmp_path):
+def test_a_single_row_needs_no_name_and_may_have_it(tmp_path, capsys):
     path = save_dxchange(tmp_path / "scan.h5", white=None, data=LINE_INTEGRALS[:, None])
-    assert not holds_stack(path)
-    assert read_scan(path).sinogram.shape == (VIEWS, DETECTORS)
-    assert "single scan" in refusal(read_scan, path, row=0)
+    nexus = save_nxtomo(tmp_path / "scan.nxs", rows=slice(1, 2))
+    np.save(tmp_path / "one.npy", LINE_INTEGRALS)
+    for file in (path, nexus, tmp_path / "one.npy"):
+        assert not holds_stack(file)
+        scan = read_scan(file)
+        assert scan.sinogram.shape == (VIEWS, DETECTORS)
+        for row in (0, -1):
+            assert torch.equal(read_scan(file, row=row).sinogram, scan.sinogram)
+        assert "row 1 does not exist; the file holds a single scan" in refusal(
+            read_scan, file, row=1
+        )
+        printed = []
+        for options in ([], ["--row", "0"]):
+            assert main(["info", str(file), *options]) == 0
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+    np.save(tmp_path / "stack.npy", LINE_INTEGRALS[None])
+    assert torch.equal(read_scan(tmp_path / "stack.npy", row=0).sinogram, scan.sinogram)
+
+
+def test_flats_and_darks_of_two_axes_are_one_frame(tmp_path):
+    mean = FLAT.mean(0)
+    path = save_dxchange(tmp_path / "scan.h5", white=mean, dark=DARK[0])
+    fields, said = fields_with_geometry(path)
+    assert fields["flat"].shape == (ROWS, 1, DETECTORS)
+    for row in range(ROWS):
+        one = at_row(fields, row)
+        np.testing.assert_array_equal(one["flat"], mean[None, row])
+        np.testing.assert_array_equal(one["dark"], DARK[:1, row])
+    assert [sentence.split(",")[0] for sentence in said] == [
+        "data_white is one image",
+        "data_dark is one image",
+    ]
+    assert torch.isfinite(read_scan(path, row=1).sinogram).all()
+    path = save_dxchange(tmp_path / "other.h5", white=mean[:, :-1])
+    assert "one detector" in refusal(fields_with_geometry, path)
+
+
+@pytest.mark.parametrize("name", ["flat", "dark"])
+def test_empty_flats_and_darks_are_said_to_be_empty_and_may_be_given(tmp_path, name):
+    parts = {"white": FLAT, "dark": DARK} | {{"flat": "white"}.get(name, name): FLAT[:0]}
+    path = save_dxchange(tmp_path / "scan.h5", **parts)
+    said = refusal(read_scan, path, row=1)
+    assert said.startswith(f"{name} has shape (0, 9) and is empty") and f"--scan.{name}" in said
+    given = {"flat": 5000.0, "dark": 100.0}[name]
+    assert torch.isfinite(read_scan(path, row=1, **{name: given}).sinogram).all()
+    path = save_dxchange(tmp_path / "none.h5", data=COUNTS[:0])
+    assert "is empty" in refusal(read_scan, path, row=1)
 
 
 def test_flats_of_another_detector_are_refused(tmp_path):
@@ -170,6 +215,63 @@ def test_a_link_to_another_file_in_the_layout_is_refused(tmp_path):
     assert "link to another file" in refusal(fields_with_geometry, path)
 
 
+def with_notes(path, notes):
+    """The file with numbers of the detector, each with its unit."""
+    with h5py.File(path, "a") as file:
+        for name, (value, unit) in notes.items():
+            file[f"measurement/instrument/{name}"] = value
+            if unit:
+                file[f"measurement/instrument/{name}"].attrs["units"] = unit
+    return path
+
+
+PIXEL = "detector/actual_pixel_size_x"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(1.3, "microns"), (0.0013, "mm"), (1.3e-6, "m"), ([1.3], "um")]
+)
+def test_the_pixel_size_of_dxchange_is_the_pitch_in_its_unit(tmp_path, value, unit):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), {PIXEL: (value, unit)})
+    fields, said = fields_with_geometry(path)
+    assert fields["det_pixel_mm"] == pytest.approx(0.0013) and said == ()
+    scan = read_scan(path, row=1, binning=3)
+    assert scan.geometry.detector_pitch_mm == pytest.approx(0.0039)
+
+
+@pytest.mark.parametrize(
+    ("notes", "words"),
+    [
+        ({PIXEL: (1.3, None)}, "actual_pixel_size_x (1.3), as it has no unit; give det_pixel_mm"),
+        ({PIXEL: (1.3, "px")}, "its unit 'px' is none of a length"),
+        ({PIXEL: (0.0, "um")}, "actual_pixel_size_x (0 um), as it is not one number above 0"),
+        ({PIXEL: ([1.0, 2.0], "um")}, "(2 values), as it is not one number above 0"),
+        ({PIXEL: ("small", "um")}, "('small' um), as it is not one number above 0"),
+        ({"detector/pixel_size_x": (6.5, "um")}, "pixel_size_x (6.5 um), as it is the size on"),
+        ({"detector/distance": (60.0, "mm")}, "(60 mm), as no geometry is told from distances"),
+    ],
+)
+def test_what_dxchange_notes_and_is_not_used_is_said(tmp_path, notes, words):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), notes)
+    fields, (said,) = fields_with_geometry(path)
+    assert "det_pixel_mm" not in fields and said.startswith("Found but not used: /measurement/")
+    assert words in said
+
+
+def test_the_pixel_size_of_a_file_stays_unless_a_geometry_file_gives_one_or_a_fan(tmp_path):
+    path = with_notes(save_dxchange(tmp_path / "a.h5"), {PIXEL: (1.3, "um")})
+    for lines, pitch in (
+        ("cor: 3.5", 0.0013),
+        ("geometry: parallel\ndet_pixel_mm: 0.5", 0.5),
+        ("geometry: fanflat\nsource_origin_mm: 50\norigin_detector_mm: 9", None),
+    ):
+        path.with_suffix(".yaml").write_text(lines)
+        fields, said = fields_with_geometry(path)
+        assert "a.yaml next to the scan" in said[0]
+        assert fields.get("det_pixel_mm") == (pitch and pytest.approx(pitch))
+        assert any("pitch is that of a.h5" in line for line in said) == (pitch == 0.0013)
+
+
 # The geometry file beside a file that has angles
 
 
@@ -198,12 +300,33 @@ def test_nxtomo_sorts_frames_by_their_image_key(tmp_path, units):
         np.testing.assert_array_equal(found, expected)
     fields, said = fields_with_geometry(path)
     np.testing.assert_allclose(fields["angles_deg"], ANGLES_DEG, atol=1e-12)
-    assert fields["det_pixel_mm"] == pytest.approx(0.0065) and said == ()
+    assert fields["det_pixel_mm"] == pytest.approx(0.0065) and len(said) == 1
+    assert said[0].startswith("1 of the 12 frames are left out: their image_key is 3, neither view")
 
 
 def test_a_pixel_size_without_a_unit_is_not_used(tmp_path):
     fields, said = fields_with_geometry(save_nxtomo(tmp_path / "scan.nxs", pixel_units=None))
-    assert "det_pixel_mm" not in fields and said == ("x_pixel_size has no unit and is not used.",)
+    assert "det_pixel_mm" not in fields and "x_pixel_size (6.5), as it has no unit" in said[1]
+
+
+def test_what_nxtomo_notes_and_is_not_used_is_said(tmp_path):
+    path = save_nxtomo(tmp_path / "scan.nxs")
+    before = fields_with_geometry(path)
+    with h5py.File(path, "a") as file:
+        for part, value in (("source", -145.0), ("detector", 0.5)):
+            place = f"entry/instrument/{part}/distance"
+            file[place] = value
+            file[place].attrs["units"] = "m"
+        file["entry/instrument/detector/x_rotation_axis_pixel_position"] = 3.25
+        file["entry/control/data"] = np.ones(12)
+    fields, said = fields_with_geometry(path)
+    assert fields.keys() == before[0].keys() and said[:1] == before[1]
+    distances, axis, monitor = said[1:]
+    assert "/entry/instrument/source/distance (-145 m) and /entry/instrument/det" in distances
+    assert "geometry: fanflat, source_origin_mm" in distances
+    assert "x_rotation_axis_pixel_position (3.25)" in axis and "--cor" in axis
+    assert "/entry/control/data (12 values)" in monitor and "beam" in monitor
+    assert all(sentence.startswith("Found but not used: ") for sentence in said[1:])
 
 
 def test_one_of_several_nxtomo_entries_is_named(tmp_path):
@@ -279,6 +402,40 @@ def test_one_of_several_matrices_is_named(tmp_path):
     path = save_mat(tmp_path / "two.mat", a=LINE_INTEGRALS, d=LINE_INTEGRALS)
     said = refusal(read_scan, path)
     assert "several matrices" in said and "a (6 x 9), d (6 x 9)" in said
+
+
+@pytest.mark.parametrize("save", [save_mat, save_mat73])
+def test_a_sinogram_in_a_structure_is_offered_by_its_name(tmp_path, save):
+    inside = {"sinogram": LINE_INTEGRALS, "theta": ANGLES_DEG}
+    path = save(tmp_path / "scan.mat", scan=inside)
+    assert "scan.sinogram (6 x 9)" in refusal(read_scan, path)
+    scan = read_scan(path, dataset="scan.sinogram")
+    np.testing.assert_array_equal(scan.sinogram.numpy(), LINE_INTEGRALS.astype(np.float32))
+    assert scan.assumptions[0].startswith("Found but not used: scan.theta (6 values)")
+
+
+@pytest.mark.parametrize("ending", [".mat", ".npz"])
+@pytest.mark.parametrize("name", ["theta", "Phi_deg", "rotation"])
+def test_angles_of_another_name_are_said_to_be_there_unless_angles_are_known(
+    tmp_path, ending, name
+):
+    path = tmp_path / f"scan{ending}"
+    save = save_mat if ending == ".mat" else lambda path, **keys: np.savez(path, **keys)
+    for values, keys, told in (
+        (ANGLES_DEG, {}, True),
+        (ANGLES_DEG[:-1], {}, False),
+        (ANGLES_DEG, {"angles_deg": ANGLES_DEG}, False),
+    ):
+        save(path, sinogram=LINE_INTEGRALS, **{name: values}, **keys)
+        said = [line for line in read_scan(path).assumptions if f"not used: {name} (6 val" in line]
+        assert len(said) == told and all("save them as angles_deg" in line for line in said)
+
+
+def test_an_archive_of_none_of_our_keys_is_told_what_it_holds_and_lacks(tmp_path):
+    path = tmp_path / "scan.npz"
+    np.savez(path, LINE_INTEGRALS)
+    said = refusal(read_scan, path)
+    assert "scan.npz holds arr_0 (6, 9) and none of the keys" in said and "sinogram=array" in said
 
 
 def test_what_is_no_numbers_is_refused_by_name(tmp_path):
@@ -381,7 +538,7 @@ def test_a_geometry_file_may_say_that_whole_numbers_are_no_counts(tmp_path):
 )
 def test_views_that_differ_are_refused(tmp_path, image, said):
     folder = save_tiffs(tmp_path / "views", flats=False)
-    tifffile.imwrite(folder / "view_4.tif", image)
+    tifffile.imwrite(folder / f"view_{2 * VIEWS + 1}.tif", image)
     fields, _ = fields_with_geometry(folder)
     assert said in refusal(fields["counts"].__getitem__, 0)
 

@@ -143,6 +143,59 @@ def test_readings_that_no_beam_makes_are_not_used_and_counted():
     assert not any("saturated" in line for line in found.said)
 
 
+def as_saved():
+    """Counts, flats and darks as a converter of 16 bits saves them."""
+    return [np.round(part).astype(np.uint16) for part in detector(photons=5000.0)]
+
+
+@pytest.mark.parametrize(
+    ("top", "dtype", "said"),
+    [
+        (65535, np.uint16, "100% of their readings are at 65535, the largest value of uint16"),
+        (255, np.uint8, "at 255, the largest value of uint8"),
+        (4095, np.uint16, "at 4095, the largest value of 12 bits"),
+        (16383, float, "at 16383, the largest value of 14 bits"),
+    ],
+)
+def test_saturated_flats_are_refused_and_a_number_in_their_place_is_taken(top, dtype, said):
+    counts, _, _ = as_saved()
+    flat = np.full((5, DETECTORS), top, dtype)
+    with pytest.raises(InputError, match="flats are saturated") as error:
+        Preprocessing("counts", flat, 0.0).measured(counts)
+    assert said in str(error.value)
+    assert np.isfinite(Preprocessing("counts", 2.0**16 - 1, 0.0).measured(counts).sinogram).all()
+
+
+def test_elements_whose_flat_is_saturated_are_not_used_and_counted():
+    counts, flat, dark = as_saved()
+    flat[2, 10:14] = 65535
+    found = Preprocessing("counts", flat, dark, gain=0.7).measured(counts)
+    assert sorted(set(np.argwhere(found.weights == 0)[:, 1])) == [10, 11, 12, 13]
+    assert "4 detector element(s) have a saturated flat and are not used." in found.said
+
+
+def test_saturated_views_are_refused_as_such():
+    counts, flat, dark = as_saved()
+    counts[:, :50] = 65535
+    counts[0, :50] = 65534  # an element that stands still is another matter
+    with pytest.raises(InputError, match="the views are saturated: 61%"):
+        Preprocessing("counts", flat, dark, gain=0.7).measured(counts)
+
+
+def test_flats_that_are_copies_count_as_one():
+    counts, flat, dark = detector(photons=5000.0)
+    one, distinct = (
+        Preprocessing("counts", part, dark).measured(counts) for part in (flat[0], flat)
+    )
+    copies = Preprocessing("counts", flat[[0] * 6], dark).measured(counts)
+    assert "WARNING: the 6 flats are copies of one another and count as one" in copies.said[0]
+    assert copies.noise_std is None and np.array_equal(copies.weights, one.weights)
+    twice = Preprocessing("counts", np.repeat(flat, 2, 0), dark).measured(counts)
+    assert "12 of the 24 flats are copies of others" in twice.said[0]
+    assert np.array_equal(twice.weights, distinct.weights)
+    assert not any("copies" in line for line in (*one.said, *distinct.said))
+
+
 def test_a_dark_field_that_is_not_given_is_said_to_be_none():
     counts = random().poisson(500.0, (VIEWS, DETECTORS))
     for dark, told in ((None, True), (0.0, False)):

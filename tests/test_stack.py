@@ -124,7 +124,7 @@ def test_axes_in_another_order_are_named(tmp_path, axes, said):
 @pytest.mark.parametrize(
     "sinogram, keys, said",
     [
-        (STACK[:, :5], {}, "5 x 9 but the geometry has 6 views x 9"),
+        (STACK[:, :5], {}, "has 5 views but the geometry lists 6 angles"),
         (STACK[:0], {}, "empty"),
         (STACK[None], {}, "three axes"),
         (STACK, {"weights": STACK[:2]}, "weights have shape (2, 6, 9)"),

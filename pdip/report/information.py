@@ -78,7 +78,7 @@ def information(
     yield from _table("read as", [*_measured(fields, one, row), *lines.items()])
     failure, told = None, ()
     try:
-        scan = (read_scan if row is None else _slice)(path, geometry, **reading)
+        scan = (_slice if array.ndim == 3 else read_scan)(path, geometry, **reading)
         said, told = scan.assumptions, [line for check in checks for line in check(scan)]
         height, width = scan.grid.shape
         if "cor" in one and "cor" not in placed:

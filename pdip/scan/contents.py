@@ -129,7 +129,8 @@ def _mat(path: Path) -> Iterator[Entry]:
 
 
 def _tiff(path: Path) -> Iterator[Entry]:
-    from pdip.scan.tiff import grouped, pages_of
+    from pdip.scan.tiff import pages_of
+    from pdip.scan.tiff_series import grouped
 
     groups = {"pages": [path]} if path.is_file() else grouped(path)
     for name, paths in groups.items():

@@ -14,7 +14,15 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.binning import grouped
-from pdip.scan.detector import EXCHANGED, dazzled, frames_of, gain_of, tell_of_kind, working
+from pdip.scan.detector import (
+    EXCHANGED,
+    dazzled,
+    frames_of,
+    gain_of,
+    tell_of_kind,
+    usable_flats,
+    working,
+)
 from pdip.scan.photons import (
     HALF_PHOTON,
     MIN_PHOTONS,
@@ -91,16 +99,17 @@ class Counts:
                     f"the blank scan has shape {flat.shape} but the counts {values.shape}; give "
                     "one expected count for each ray, or 'flat' (frames, detectors)."
                 )
-            blank = flat - level
+            blank, overexposed = flat - level, False
             said.append("The blank scan is taken as exact: it has no noise of its own.")
         else:
-            flat = frames_of("flat", 1.0 if transmission else how.flat, detectors)
+            given = 1.0 if transmission else how.flat
+            flat, overexposed = usable_flats(given, frames_of("flat", given, detectors), said)
             blank = np.broadcast_to(flat.mean(0) - level, values.shape)
         gain = gain_of(how, values, flat, readout, level, said)
         unit = 1.0 if gain is None else gain.value
         exact = how.blank is not None or transmission or np.ndim(how.flat) == 0
         noise = 0.0 if exact else (np.maximum(blank / unit, 0) + readout / unit**2) / len(flat)
-        alive = np.isfinite(values) & working(values, blank, said)
+        alive = np.isfinite(values) & working(values, blank, said) & np.logical_not(overexposed)
         alive &= ~dazzled(values - level, blank, saturated, gain, alive, said)
         return cls(
             arrived=np.where(alive, (values - level) / unit, 0.0),

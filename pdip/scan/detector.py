@@ -18,6 +18,11 @@ SURE = 10.0
 """Standard deviations of the photons by which it must be above it, too."""
 NOT_POSITIVE = 0.05
 """Part of the transmissions that are not positive, from which they may be line integrals."""
+SATURATED = 0.5
+"""Part of the readings at the end of their range, from which on flats or views are no measurement.
+"""
+BITS = (8, 10, 12, 14, 16)
+"""Of converters, whose readings may lie in a wider type."""
 EXCHANGED = (
     "on average more counts arrive with the object than without; were flat and dark, or flat and "
     "counts, exchanged?"
@@ -54,14 +59,65 @@ def frames_of(name: str, values, detectors: int) -> np.ndarray:
         raise InputError(f"{name} must be a number or an array, got the text {shown(values)}.")
     if np.asarray(values).dtype.kind not in "biuf":
         raise InputError(f"{name} holds {np.asarray(values).dtype}; expected real numbers.")
+    if not np.size(values):
+        without = "" if name == "flat" else " (0 where there is none)"
+        raise InputError(
+            f"{name} has shape {np.shape(values)} and is empty; give a file of frames or a "
+            f"number{without} with --scan.{name}."
+        )
     fits = getattr(values, "ndim", 0) <= 2
     frames = np.atleast_2d(np.asarray(values if fits else np.nan, dtype=np.float64))
-    if not fits or frames.shape[1] not in (1, detectors) or not len(frames):
+    if not fits or frames.shape[1] not in (1, detectors):
         raise InputError(
             f"{name} has shape {np.shape(values)} but there are {detectors} detector elements; "
             "give a number, (detectors,) or (frames, detectors)."
         )
     return np.broadcast_to(frames, (len(frames), detectors))
+
+
+def usable_flats(given, flat: np.ndarray, said: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Flats without those that are copies of others, and the elements that saturate in one.
+
+    Args:
+        given: as the file has them, in its type.
+        flat: the same, (frames, detectors) float64.
+        said: receives what is left out.
+
+    Raises:
+        InputError: most readings are at the end of their range.
+    """
+    if np.ndim(given) == 0:
+        return flat, np.zeros(flat.shape[1], bool)
+    dtype, top = np.asarray(given).dtype, flat.max(where=np.isfinite(flat), initial=-np.inf)
+    at_top = flat == top
+    ends = dtype.kind in "iu" and top == np.iinfo(dtype).max
+    narrow = [bits for bits in BITS if top == 2**bits - 1]
+    if (ends or narrow) and at_top.mean() > SATURATED:
+        raise InputError(
+            f"the flats are saturated: {at_top.mean():.0%} of their readings are at {top:.0f}, the "
+            f"largest value of {dtype if ends else f'{narrow[0]} bits'}; measure them with less "
+            "exposure, or give the open beam as a number (--scan.flat)."
+        )
+    saturated = at_top.any(0) if ends else np.zeros(flat.shape[1], bool)
+    if saturated.any():
+        said.append(
+            f"{int(saturated.sum())} detector element(s) have a saturated flat and are not used."
+        )
+    places: dict[bytes, int] = {}
+    for place, frame in enumerate(flat):
+        places.setdefault(frame.tobytes(), place)
+    kept = list(places.values())
+    if len(kept) == 1 < len(flat):
+        said.append(
+            f"WARNING: the {len(flat)} flats are copies of one another and count as one; no gain "
+            "can be estimated from them."
+        )
+    elif len(kept) < len(flat):
+        said.append(
+            f"WARNING: {len(flat) - len(kept)} of the {len(flat)} flats are copies of others and "
+            "are left out."
+        )
+    return flat[kept], saturated
 
 
 def working(values: np.ndarray, blank: np.ndarray, said: list[str]) -> np.ndarray:
@@ -112,6 +168,11 @@ def dazzled(arrived, blank, saturated, gain, alive, said: list[str]) -> np.ndarr
     with np.errstate(invalid="ignore"):
         bright = arrived > TOO_BRIGHT * blank
         bright &= arrived - blank > SURE * np.sqrt(np.maximum(blank, 0) * unit)
+    if (alive & saturated).sum() > SATURATED * alive.sum():
+        raise InputError(
+            f"the views are saturated: {(alive & saturated).sum() / alive.sum():.0%} of their "
+            "readings are at the end of their type; measure them with less exposure."
+        )
     found = alive & (saturated | bright)
     if 2 * found.sum() > alive.sum():
         raise InputError(EXCHANGED)

@@ -2,8 +2,9 @@
 
 /exchange/data        (views, rows, detectors)
 /exchange/data_white  (frames, rows, detectors), flat field
-/exchange/data_dark   (frames, rows, detectors)
+/exchange/data_dark   (frames, rows, detectors); of either, (rows, detectors) is one frame
 /exchange/theta       (views,), degrees unless its attribute ``units`` says otherwise
+/measurement/instrument/detector/actual_pixel_size_x  optional, width of an element at the sample
 
 De Carlo et al. (2014), Scientific data exchange, J. Synchrotron Rad. 21, 1224.
 """
@@ -14,9 +15,15 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.hdf5 import at, is_dataset, rows_of, text_attribute, values
+from pdip.scan.instrument_notes import DISTANCE, found_not_used, pitch_mm
 from pdip.scan.units import DEGREES, factor
 
-GROUP = "exchange"
+GROUP, INSTRUMENT = "exchange", "measurement/instrument"
+PIXEL, CAMERA_PIXEL = (f"{INSTRUMENT}/detector/{n}pixel_size_x" for n in ("actual_", ""))
+ENLARGED = (
+    "as it is the size on the camera, and optics may enlarge; give det_pixel_mm, the size at the "
+    "sample, in a geometry file"
+)
 FEWEST_DETECTORS = 16  # fewer beside as many rows or more are rows and detectors exchanged
 
 
@@ -38,7 +45,13 @@ def read_dxchange(file, path: Path) -> dict:
     for key, name in (("flat", "data_white"), ("dark", "data_dark")):
         item = at(file, f"{GROUP}/{name}")
         if item is not None:
-            fields[key] = _of_detector(rows_of(item, path), data, name, path)
+            frames = rows_of(item, path, axes=(2, 3))
+            fields[key] = _of_detector(frames, data, name, path)
+            if item.ndim == 2:
+                fields["assumptions"] += (
+                    f"{name} is one image, taken as one frame; if it is the mean of several, its "
+                    "noise is less than is assumed.",
+                )
     if "flat" in fields or data.dtype.kind in "iu":
         fields |= {"counts": data, "data_kind": "counts"}
     else:
@@ -50,12 +63,21 @@ def read_dxchange(file, path: Path) -> dict:
     if theta is not None:
         fields["angles_deg"], said = angles_in_degrees(theta, "/exchange/theta", path)
         fields["assumptions"] += said
+    pixel_mm, said = pitch_mm(file, PIXEL, path)
+    if pixel_mm is not None:
+        fields["det_pixel_mm"] = pixel_mm
+    places = {f"{INSTRUMENT}/{part}/distance": DISTANCE for part in ("source", "detector")}
+    if pixel_mm is None:
+        places[CAMERA_PIXEL] = ENLARGED
+    fields["assumptions"] += said + found_not_used(file, places, path)
     return fields
 
 
 def _check_order(shape: tuple[int, int, int], theta, path: Path) -> None:
     """Raise InputError where the axes of the views can only be in another order."""
     rows, views, detectors = shape
+    if not views:
+        raise InputError(f"/{GROUP}/data in {path.name} is empty: it has no view.")
     angles = theta.size if is_dataset(theta) else views
     stored = f"/{GROUP}/data in {path.name} is {views} x {rows} x {detectors}"
     order = f"{stored}, and DXchange orders its axes as views x rows x detectors"

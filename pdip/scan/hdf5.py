@@ -56,7 +56,8 @@ class SlicesOnDisk:
 
 @dataclass(frozen=True)
 class RowsOnDisk(DetectorRows):
-    """A data set (frames, rows, detectors); indexing it reads one row of its frames.
+    """A data set (frames, rows, detectors), or one frame (rows, detectors); indexing it reads one
+    row of its frames.
 
     Attributes:
         path: the file.
@@ -74,28 +75,34 @@ class RowsOnDisk(DetectorRows):
 
     def __getitem__(self, index: int) -> np.ndarray:
         with opened(self.path) as file:
-            row = checked(at(file, self.name), self.path)[:, index]
+            dataset = checked(at(file, self.name), self.path)
+            row = dataset[:, index] if dataset.ndim == 3 else dataset[index][None]
         return row if self.frames is None else row[list(self.frames)]
 
 
-def rows_of(item, path: Path, frames: np.ndarray | None = None) -> RowsOnDisk:
+def rows_of(
+    item, path: Path, frames: np.ndarray | None = None, *, axes: tuple[int, ...] = (3,)
+) -> RowsOnDisk:
     """The rows of a data set (frames, rows, detectors) of numbers.
 
     Args:
         item: what was found in the file.
         path: of the file.
         frames: those to use; None for all.
+        axes: how many it may have; of two, (rows, detectors), it is one frame.
 
     Raises:
         InputError: no such data set, or one whose values may not be read.
     """
     dataset = checked(item, path)
-    if dataset.ndim != 3 or 0 in dataset.shape or dataset.dtype.kind not in "iuf":
+    if dataset.ndim not in axes or dataset.dtype.kind not in "iuf":
         raise InputError(
             f"{dataset.name} in {path.name} must be numbers (frames, rows, detectors), got "
             f"{dataset.dtype} of shape {dataset.shape}."
         )
-    count, rows, detectors = dataset.shape
+    count, rows, detectors = dataset.shape if dataset.ndim == 3 else (1, *dataset.shape)
+    if not rows * detectors:
+        raise InputError(f"{dataset.name} in {path.name} is empty, its shape is {dataset.shape}.")
     check_bytes(count * detectors * dataset.dtype.itemsize, f"a row of {dataset.name}")
     used = None if frames is None else tuple(int(frame) for frame in frames)
     shape = (rows, count if used is None else len(used), detectors)

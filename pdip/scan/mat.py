@@ -1,6 +1,6 @@
 """MATLAB ``.mat`` files: records of the Helsinki laboratory, FIPS, or arrays with our keys."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from pdip.errors import InputError
 from pdip.scan.fields import ANGLE_KEYS, GEOMETRY_KEYS
 from pdip.scan.fips import known_geometry
 from pdip.scan.htc import htc_fields, is_htc
+from pdip.scan.likely_angles import likely_angles
 from pdip.scan.mat5 import mat5_variables
 from pdip.scan.npz import NPZ_KEYS, check_names
 
@@ -44,7 +45,10 @@ def read_mat(path: Path, dataset: str | None = None) -> dict:
     check_names(variables, path)
     name = dataset if dataset is not None else _name_of_sinogram(variables, path)
     fields["sinogram"] = _matrix(variables, name, path)
-    return _oriented({key: _plain(value, key, path) for key, value in fields.items()})
+    fields = _oriented({key: _plain(value, key, path) for key, value in fields.items()})
+    others = {n: np.shape(v) for n, v in _arrays(variables) if n not in (name, *NPZ_KEYS)}
+    said = (*fields.get("assumptions", ()), *likely_angles(others, fields))
+    return fields | ({"assumptions": said} if said else {})
 
 
 def mat_variables(path: Path) -> dict:
@@ -89,8 +93,18 @@ def _matrix(variables: Mapping, name: str, path: Path) -> np.ndarray:
 def _choice(what: str, variables: Mapping) -> str:
     """One sentence that ends with the variables there are."""
     shown = [f"{name} ({_kind(value)})" for name, value in variables.items()]
+    shown += [f"{name} ({_kind(value)})" for name, value in _arrays(variables) if "." in name]
     listed = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     return f"{what} (it holds {listed or 'none'}); name the one to use with --dataset NAME."
+
+
+def _arrays(variables: Mapping, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a file and of the structures in it, ``a.b`` for a field of a structure."""
+    for name, value in variables.items():
+        if isinstance(value, Mapping):
+            yield from _arrays(value, f"{prefix}{name}.")
+        elif isinstance(value, np.ndarray):
+            yield f"{prefix}{name}", value
 
 
 def _kind(value) -> str:

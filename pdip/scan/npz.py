@@ -12,7 +12,8 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.fields import GEOMETRY_KEYS, GRID_KEYS
-from pdip.scan.npy import MAX_BYTES, read_array
+from pdip.scan.likely_angles import likely_angles
+from pdip.scan.npy import MAX_BYTES, read_array, read_header
 from pdip.scan.preprocessing import PREPROCESSING_KEYS
 
 MAX_EXPANSION = 200
@@ -48,7 +49,11 @@ NPZ_KEYS = (
 def read_npz(path: Path, known: Collection[str] = NPZ_KEYS) -> dict:
     """Return the known keys of a ``.npz`` file: arrays, and text where an entry is text.
 
-    Other entries are not read at all; one that looks like a misspelt key is an error.
+    Other entries are not read; one that looks like a misspelt key is an error, and one that looks
+    like the angles is told of in ``assumptions``.
+
+    Raises:
+        InputError: no such archive, none of the keys, or one that cannot be used.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -60,7 +65,17 @@ def read_npz(path: Path, known: Collection[str] = NPZ_KEYS) -> dict:
             check_names(members, path, known)
             wanted = {key: members[key] for key in known if key in members}
             _check_sizes(wanted, path)
-            return {key: _read_member(archive, info, path) for key, info in wanted.items()}
+            shapes = _shapes(archive, {n: i for n, i in members.items() if n not in known}, path)
+            if not wanted and "sinogram" in known:
+                listed = ", ".join(f"{n} {shape}" for n, shape in list(shapes.items())[:8])
+                raise InputError(
+                    f"{path.name} holds {listed or 'no array'} and none of the keys that are read; "
+                    "save line integrals with numpy.savez(..., sinogram=array), or counts with "
+                    "counts=array and flat=array."
+                )
+            fields = {key: _read_member(archive, info, path) for key, info in wanted.items()}
+            said = likely_angles(shapes, fields)
+            return fields | ({"assumptions": said} if said else {})
     except InputError:
         raise
     except OSError as error:
@@ -95,6 +110,20 @@ def _check_sizes(members: dict[str, zipfile.ZipInfo], path: Path) -> None:
                 f"{key!r} in {path.name} expands {info.file_size / max(info.compress_size, 1):.0f} "
                 f"times, more than {MAX_EXPANSION}; if it is real data, use numpy.savez."
             )
+
+
+def _shapes(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of arrays that are not read; one whose header cannot be read has none."""
+    shapes = {}
+    for name, info in members.items():
+        try:
+            with archive.open(info) as stream:
+                shapes[name] = read_header(stream, f"{name!r} in {path.name}").shape
+        except (InputError, *ARCHIVE_ERRORS):
+            shapes[name] = ()
+    return shapes
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray | str:

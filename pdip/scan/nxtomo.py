@@ -5,6 +5,8 @@
 <entry>/sample/rotation_angle           (frames,), unit in the attribute ``units``
 <entry>/instrument/detector/x_pixel_size  optional, unit in the attribute ``units``
 
+Distances, the position of the axis and the beam monitor are said to be there.
+
 Definition: NeXus application definition NXtomo, https://manual.nexusformat.org.
 """
 
@@ -14,12 +16,25 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.scan.dxchange import angles_in_degrees
-from pdip.scan.hdf5 import at, is_dataset, is_group, objects, rows_of, text_attribute, values
-from pdip.scan.units import MILLIMETRES, factor
+from pdip.scan.hdf5 import at, is_dataset, is_group, objects, rows_of, values
+from pdip.scan.instrument_notes import DISTANCE, found_not_used, pitch_mm
 
 DATA, KEY = "instrument/detector/data", "instrument/detector/image_key"
 ANGLE, PIXEL = "sample/rotation_angle", "instrument/detector/x_pixel_size"
 VIEW, FLAT, DARK = 0, 1, 2
+NOT_USED = {
+    "instrument/source/distance": DISTANCE,
+    "instrument/detector/distance": DISTANCE,
+    "instrument/detector/x_rotation_axis_pixel_position": (
+        "as software counts it from the first element or from the middle; give --cor, counted from "
+        "the first, or --cor auto"
+    ),
+    "control/data": (
+        "as views are compared with the flats as they were counted; where the beam changed, divide "
+        "the counts by it or give --scan.air_columns"
+    ),
+}
+"""What an entry may note -> why it is not used."""
 
 
 def entries(file) -> list[str]:
@@ -59,19 +74,23 @@ def read_nxtomo(file, entry: str, path: Path) -> dict:
                 f"rotation_angle in {path.name} has {len(angles)} values for {len(key)} frames."
             )
         fields["angles_deg"] = angles[views]
-    pixel_mm, said = _pixel_mm(at(file, f"{entry}/{PIXEL}"), path)
+    fields.setdefault("assumptions", ())
+    fields["assumptions"] += _left_out(key)
+    pixel_mm, said = pitch_mm(file, f"{entry}/{PIXEL}", path)
     if pixel_mm is not None:
         fields["det_pixel_mm"] = pixel_mm
-    return fields | {"assumptions": fields.get("assumptions", ()) + said}
+    places = {f"{entry}/{place}": why for place, why in NOT_USED.items()}
+    fields["assumptions"] += said + found_not_used(file, places, path)
+    return fields
 
 
-def _pixel_mm(item, path: Path) -> tuple[float | None, tuple[str, ...]]:
-    """The detector pitch, and what is said where it cannot be used."""
-    if item is None:
-        return None, ()
-    size, unit = values(item, "x_pixel_size", path), text_attribute(item, "units")
-    if isinstance(size, str) or np.size(size) != 1:
-        raise InputError(f"x_pixel_size in {path.name} must be one number.")
-    if not unit:
-        return None, ("x_pixel_size has no unit and is not used.",)
-    return float(np.ravel(size)[0]) * factor(unit, MILLIMETRES, "x_pixel_size"), ()
+def _left_out(key: np.ndarray) -> tuple[str, ...]:
+    """What is said of frames that are neither views, nor flats, nor darks."""
+    others = key[~np.isin(key, (VIEW, FLAT, DARK))]
+    if not len(others):
+        return ()
+    kinds = ", ".join(f"{kind:g}" for kind in np.unique(others)[:8])
+    return (
+        f"{len(others)} of the {len(key)} frames are left out: their image_key is {kinds}, neither "
+        "view (0), flat (1) nor dark (2).",
+    )

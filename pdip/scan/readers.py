@@ -199,6 +199,9 @@ def read_fields(path: Path, dataset: str | None = None) -> dict:
     return one_row(FORMATS[suffix](path, dataset))
 
 
+PITCH = "det_pixel_mm"
+
+
 def _with(module: str, function: str) -> Callable[..., dict]:
     """A reader whose module, and the library behind it, is loaded for such a file only."""
 
@@ -253,15 +256,19 @@ def fields_with_geometry(
     path = scan_path(path)
     fields = dict(read_fields(path, dataset))
     said = tuple(fields.pop("assumptions", ()))
-    own = any(key in fields for key in GEOMETRY_KEYS if key not in ANGLE_KEYS)
-    if geometry is None and not own and path.suffix.lower() != ".npz":
+    if geometry is None and not _own_geometry(fields) and path.suffix.lower() != ".npz":
         geometry = find_sidecar(path)
         if geometry is not None:
             said += (f"The geometry is read from {geometry.name} next to the scan.",)
     if geometry is not None:
         fields, kept = _with_sidecar(fields, read_sidecar(geometry))
-        if kept:
+        if any(key in kept for key in ANGLE_KEYS):
             said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
+        if PITCH in kept:
+            said += (f"The detector pitch is that of {path.name}; the geometry file gives none.",)
+    series = fields.pop("series", None)
+    if series is not None:
+        said += series.check(fields)
     given = {key: value for key, value in given.items() if value is not None}
     fields |= given
     fields |= _open_beam(fields)
@@ -270,11 +277,20 @@ def fields_with_geometry(
     return fields, said if geometry is None else said + cone_remark(fields)
 
 
-def _with_sidecar(fields: dict, sidecar: dict) -> tuple[dict, bool]:
-    """The keys with those of a geometry file, and whether the angles are still the scan's own."""
+def _own_geometry(fields: dict) -> bool:
+    """Whether a scan has more of a geometry than its angles and the pitch."""
+    return any(key in fields for key in GEOMETRY_KEYS if key not in (*ANGLE_KEYS, PITCH))
+
+
+def _with_sidecar(fields: dict, sidecar: dict) -> tuple[dict, dict]:
+    """The keys with those of a geometry file, and which of the scan's own are kept where that gives
+    none: the angles, and the pitch of a parallel beam, where the scan has nothing more."""
     given = any(key in sidecar for key in ANGLE_KEYS)
     kept = {} if given else {key: fields[key] for key in ANGLE_KEYS if key in fields}
-    return _replace_geometry(fields, sidecar) | kept, bool(kept)
+    parallel = sidecar.get("geometry", "parallel") == "parallel" and not _own_geometry(fields)
+    if parallel and PITCH in fields and PITCH not in sidecar:
+        kept[PITCH] = fields[PITCH]
+    return _replace_geometry(fields, sidecar) | kept, kept
 
 
 def _open_beam(fields: dict) -> dict:

@@ -38,19 +38,21 @@ def measured_array(fields: dict):
 
 
 def at_row(fields: dict, row: int) -> dict:
-    """The keys of one row, or of one slice of a stack.
+    """The keys of one row, or of one slice of a stack; of a single scan, row 0 is all of it.
 
     Args:
         fields: the keys of a file.
         row: counted from 0, or from the end where negative.
 
     Raises:
-        InputError: the file has no rows, or not this one.
+        InputError: the file does not have this row.
     """
     found = measured_array(fields)
     if getattr(found, "ndim", None) != 3:
+        if row in (0, -1):
+            return fields
         raise InputError(
-            "a row is named, but the file holds a single scan (views, detectors); leave it out."
+            f"row {row} does not exist; the file holds a single scan (views, detectors), row 0."
         )
     count = found.shape[0]
     if not -count <= row < count:

@@ -201,6 +201,11 @@ def _check_shapes(shape: tuple[int, ...], geometry: ParallelBeam | FanBeam) -> N
             f"{shape.index(views)} is long; the axes must be (slices, views, detectors), so "
             "reorder them with numpy.moveaxis."
         )
+    if shape[2] == detectors:
+        raise InputError(
+            f"the stack has {shape[1]} views but the geometry lists {views} angles; give one angle "
+            "for each view, or reorder the axes to (slices, views, detectors)."
+        )
     raise InputError(
         f"each slice of the stack is {shape[1]} x {shape[2]} but the geometry has {views} views x "
         f"{detectors} detectors; the axes must be (slices, views, detectors)."

@@ -3,12 +3,12 @@
 A page of a file of one page is a sinogram (views, detectors). The pages of a file of several, and
 the files of a folder in the order of the numbers in their names, are views (rows, detectors).
 In a folder, files whose names begin with ``flat`` or ``dark``, and those in folders ``flat``,
-``flats``, ``dark`` and ``darks`` in it, are flat and dark fields. Whole numbers are counts.
+``flats``, ``dark`` and ``darks`` in it, are flat and dark fields. Hidden files are left out, and a
+view that is missing is named (:mod:`pdip.scan.tiff_series`). Whole numbers are counts.
 """
 
 import logging
 import math
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ from pdip.scan.bounded import BoundedFile
 from pdip.scan.checks import shown
 from pdip.scan.npy import check_bytes
 from pdip.scan.rows import DetectorRows
+from pdip.scan.tiff_series import grouped, series_of
 
 DEFLATE_RATIO = 1032
 """Bytes that a byte of a deflated stream stands for at most (zlib, technical details)."""
 MAX_FRAMES = 100_000
-ENDINGS = (".tif", ".tiff")
 PLAIN, DEFLATE = 1, (8, 32946)
 """Numbers of the compressions that are read, of deflate the older one too."""
 TIFF_ERRORS = (
@@ -86,30 +86,18 @@ def read_tiff_folder(folder: Path) -> dict:
     """The keys of a folder of TIFFs, one for each view.
 
     Raises:
-        InputError: no TIFF in it, or views that differ in shape.
+        InputError: no TIFF in it, views that differ in shape, or a name unlike the others.
     """
     groups = grouped(folder)
     if not groups["view"]:
         raise InputError(f"the folder {folder} holds no TIFF files; name a scan.")
     views = _rows(groups["view"])
-    fields = {}
+    fields = {"series": series_of(groups["view"])}
     for kind in ("flat", "dark"):
         if groups[kind]:
             fields[kind] = _rows(groups[kind])
             _check_shape(groups[kind][0], fields[kind].shape[::2], views.shape[::2])
     return _kind(fields, views, folder)
-
-
-def grouped(folder: Path) -> dict[str, list[Path]]:
-    """The TIFF files of a folder, in order: those of views, of the flat and of the dark field."""
-    groups: dict[str, list[Path]] = {"view": [], "flat": [], "dark": []}
-    for path in _listed(folder):
-        found = re.match(r"flat|dark", path.name.lower())
-        groups[found.group() if found else "view"].append(path)
-    for kind in ("flat", "dark"):
-        for name in (kind, f"{kind}s"):
-            groups[kind] += _listed(folder / name)
-    return groups
 
 
 def pages_of(paths: list[Path]) -> tuple[tuple[int, ...], np.dtype, str]:
@@ -145,20 +133,6 @@ def _kind(fields: dict, values, path: Path) -> dict:
         return fields | {"counts": values, "data_kind": "counts"}
     said = f"The values of {path.name} are taken as line integrals: they are no whole numbers."
     return fields | {"sinogram": values, "data_kind": "line_integrals", "assumptions": (said,)}
-
-
-def _listed(folder: Path) -> list[Path]:
-    """The TIFF files of a folder, in the order of the numbers in their names."""
-    try:
-        paths = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
-    except OSError:
-        return []
-    return sorted((path for path in paths if path.is_file()), key=_numbers_in_name)
-
-
-def _numbers_in_name(path: Path) -> list:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _rows(paths: list[Path]) -> TiffRows:
