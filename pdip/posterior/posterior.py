@@ -299,7 +299,10 @@ class Posterior(ImagePosterior):
             out["covariance"] = self.covariance()
         else:
             generator = torch.Generator(self.image.device).manual_seed(2)
-            out["deviations"] = torch.cat([self._deviations(*p, generator) for p in self._draws])
+            deviations = self.image.new_empty(STD_SAMPLES, *self.image.shape)
+            for place, parts in zip(deviations.split(CHUNK), self._draws, strict=True):
+                place.copy_(self._deviations(*parts, generator))
+            out["deviations"] = deviations
         return saved(out, self.solution)
 
 
