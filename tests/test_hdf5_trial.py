@@ -16,8 +16,8 @@ from test_stack import STACK
 from pdip.cli import main
 from pdip.errors import ComputationError, InputError
 from pdip.scan import hdf5_trial, read_scan, read_stack
+from pdip.scan.formats import read_fields
 from pdip.scan.hdf5_trial import PROGRAM, first_read
-from pdip.scan.readers import read_fields
 
 FIRST_SIZE = 24
 """Place of the size of the first text in a heap of texts, counted from the heap's beginning."""

@@ -17,7 +17,7 @@ from pdip.linearised import gram_bases
 from pdip.ray import adjoint_mismatch
 from pdip.ray.engine import ENGINES
 from pdip.scan import shepp_logan
-from pdip.scan.readers import FORMATS
+from pdip.scan.formats import FORMATS
 from pdip.solvers import SOLVERS, Cholesky
 
 FOLDER = Path(__file__).parents[1] / "docs" / "recipes"

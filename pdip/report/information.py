@@ -13,9 +13,10 @@ from pdip.scan.binning import counted, file_index
 from pdip.scan.checks import plural, positive_int
 from pdip.scan.contents import Entry, contents
 from pdip.scan.fields import ANGLE_KEYS, build_geometry
+from pdip.scan.formats import scan_path
 from pdip.scan.geometry import FanBeam, Geometry
 from pdip.scan.preprocessing import PREPROCESSING_KEYS
-from pdip.scan.readers import as_read, fields_with_geometry, scan_path
+from pdip.scan.readers import as_read, fields_with_geometry
 from pdip.scan.rows import DetectorRows, at_row, measured_array
 
 KINDS = {

@@ -9,8 +9,8 @@ import torch
 
 from pdip.errors import InputError
 from pdip.scan.checks import positive_mm
+from pdip.scan.formats import read_fields, scan_path
 from pdip.scan.grid import ImageGrid
-from pdip.scan.readers import read_fields, scan_path
 from pdip.scan.stack import Slices, Stack, slice_numbers
 from pdip.typing import Image
 
