@@ -12,7 +12,7 @@ from pdip.linearised import features
 from pdip.linearised.jacobian import Jacobian
 from pdip.passes import predicted_passes
 from pdip.plan import check_memory, plan
-from pdip.posterior import Posterior, relinearise
+from pdip.posterior import Posterior, pooled_posterior, relinearise
 from pdip.solvers import CG, Cholesky, Projected
 
 SHAPES = {"forward": "domain_shape", "adjoint": "range_shape"}
@@ -59,6 +59,20 @@ def test_predicted_passes_are_those_made(name, stored, solver, counted, monkeypa
         made = counted[product]
         assert made <= 1.02 * count + 4
         assert count <= 1.5 * made + 20
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_the_posterior_tells_the_passes_it_makes(restarts, counted, monkeypatch):
+    monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+    monkeypatch.setattr("pdip.posterior.posterior.MAX_EXACT_PIXELS", 0)
+    monkeypatch.setattr("pdip.posterior.posterior.STD_SAMPLES", 128)
+    model, scan, _ = build(MODELS["before"])
+    assert model.features.params_image is not None
+    counted["forward"], told = 0, []
+    pooled_posterior([model] * restarts, scan, progress=lambda *words: told.append(words))
+    assert told == sorted(told)
+    assert told[0][0] < told[-1][0] == told[-1][1] == counted["forward"]
+    assert {total for _, total, _ in told} == {counted["forward"]}
 
 
 def test_solver_follows_rays_and_memory(monkeypatch):

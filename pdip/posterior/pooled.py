@@ -28,7 +28,8 @@ def pooled_posterior(
         centre: the image shown, ``"network"``, ``"linear"`` or ``"midpoint"`` as in
             :class:`Mixture`. None for ``"midpoint"`` without output activation, where the linear
             model goes on from a fit that levelled off, else ``"network"``.
-        progress: called with (restarts done, restarts, ``"restarts"``).
+        progress: called with (network passes done, passes, ``"network passes"``), or with (restarts
+            done, restarts, ``"restarts"``) where the algebra is dense and takes none.
 
     Raises:
         InputError: an unknown ``centre``.
@@ -40,10 +41,20 @@ def pooled_posterior(
     if centre not in CENTRES:
         raise InputError(f"expected centre {', '.join(CENTRES)}, got {centre!r}")
     posteriors = []
-    for count, model in enumerate(models, 1):
-        posterior = Posterior(model, scan, solver)
+    for before, model in enumerate(models):
+        part = None if progress is None else _part(progress, before, len(models))
+        posterior = Posterior(model, scan, solver, progress=part)
         posterior.std()
         posteriors.append(posterior)
-        if progress is not None:
-            progress(count, len(models), "restarts")
+        if progress is not None and model.features.pixel_gram is not None:
+            progress(before + 1, len(models), "restarts")
     return Mixture(posteriors, centre=centre)
+
+
+def _part(progress: Callable[[int, int, str], None], before: int, parts: int):
+    """Network passes of one of several equal parts as passes of the whole."""
+
+    def told(step: int, total: int) -> None:
+        progress(before * total + step, parts * total, "network passes")
+
+    return told

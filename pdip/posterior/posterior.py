@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import final
@@ -49,12 +49,22 @@ class Posterior(ImagePosterior):
             back to all data. :class:`~pdip.solvers.CG` adds its search directions to the
             combinations, so that the mean is that of all data to its tolerance, and what it did
             not compute stays in the variance.
+        progress: called with (JVPs made, JVPs) after each chunk of those behind mean and std, where
+            the image is too large for its dense algebra.
 
     Raises:
         ComputationError: a solve that did not converge.
     """
 
-    def __init__(self, model: LinearGaussianModel, scan, solver: Solver | None = None):
+    def __init__(
+        self,
+        model: LinearGaussianModel,
+        scan,
+        solver: Solver | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        self._progress = progress
         self.data = Data.of(scan, model.ray)
         with torch.no_grad():
             residual = self.data.residual_of_zero_weights(model)
@@ -119,11 +129,19 @@ class Posterior(ImagePosterior):
         if features.pixel_gram is not None:
             latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
             return latent @ (rows.flatten(1) * slope).double().mT
-        columns = []
+        columns, made = [], 0
         for chunk in self.data.rows_in_weights(model).split(CHUNK):
             weights = model.prior.covariance_apply(chunk)
             columns.append(model.jacobian.forward(weights).flatten(1).mT.double())
+            made += len(chunk)
+            self._tell(made, 0)
         return torch.cat(columns, dim=1)
+
+    def _tell(self, rows: int, draws: int) -> None:
+        """Report the JVPs made of the rows and of the draws behind the std."""
+        if self._progress is not None and draws <= (self.std_samples or 0):
+            total = len(self.data.rows_in_weights(self.model)) + (self.std_samples or 0)
+            self._progress(rows + draws, total)
 
     @cached_property
     def _whitened(self) -> Tensor:
@@ -270,8 +288,11 @@ class Posterior(ImagePosterior):
     @cached_property
     def _draws(self) -> list[tuple[Tensor, Tensor | float]]:
         """Draws of h and of the nugget for the std and for what is kept of the posterior."""
-        generator = torch.Generator(self.image.device).manual_seed(0)
-        return [self._sample_parts(CHUNK, generator) for _ in range(STD_SAMPLES // CHUNK)]
+        generator, draws = torch.Generator(self.image.device).manual_seed(0), []
+        for made in range(CHUNK, STD_SAMPLES + 1, CHUNK):
+            draws.append(self._sample_parts(CHUNK, generator))
+            self._tell(len(self.data.rows_in_weights(self.model)), made)
+        return draws
 
     def _sample_parts(self, num_samples: int, generator) -> tuple[Tensor, Tensor | float]:
         """Posterior draws of ``h - E[h]`` and of the nugget, (num_samples, height, width) each."""
