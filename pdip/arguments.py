@@ -6,9 +6,9 @@ from types import MappingProxyType, ModuleType
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
-from pdip.report.summary import versions
 from pdip.settings import nearest
 from pdip.units import UNITS
+from pdip.version import VERSION
 
 CHECKING = ("--check-calibration", "--calibration.")
 """How options of the calibration check begin."""
@@ -40,8 +40,7 @@ def parsed(
     parser = CommandsParser(
         prog="pdip", description="Reconstruct a CT scan with an error bar for every pixel."
     )
-    installed = versions()["pdip"] or "(not installed, run from its folder)"
-    parser.add_argument("--version", action="version", version=f"pdip {installed}")
+    parser.add_argument("--version", action="version", version=f"pdip {VERSION}")
     parsers = parser.add_subparsers(dest="command", required=True, parser_class=OneSentenceParser)
     options = {}
     for name, (text, example, add) in OWN.items():

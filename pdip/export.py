@@ -70,7 +70,7 @@ def provenance(directory: RunDirectory) -> dict:
     source = {"scan": "sinogram", "geometry_file": "geometry", "slice": "slice"}
     hashed = {"sinogram_sha256": "sinogram", "geometry_sha256": "geometry"}
     return {
-        "software": f"pdip {summary['versions']['pdip'] or ''}".strip(),
+        "software": f"pdip {summary['versions']['pdip']}",
         **{
             name: str(summary["source"][key])
             for name, key in source.items()

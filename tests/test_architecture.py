@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pdip"
 
 LEVELS = (
-    ("errors", "typing", "threads", "keeper", "ranks", "strict_json", "units"),
+    ("errors", "typing", "threads", "version", "keeper", "ranks", "strict_json", "units"),
     ("scan", "ray", "solvers"),
     ("dip", "linearised", "cuda_selftest"),
     ("evidence", "posterior", "calibration", "baselines"),

@@ -274,8 +274,8 @@ def test_citation_is_that_of_the_package():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert cited["authors"] == project["authors"]
-    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
-    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+    assert (cited["version"], cited["license"]) == (pdip.__version__, project["license"])
+    assert f"## {pdip.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import pdip
 from pdip import cli
 from pdip.arguments import GROUPS, OWN, parsed
 from pdip.commands import COMMANDS, resume
@@ -37,9 +38,8 @@ def test_the_help_of_a_command_ends_with_an_example_that_parses(name, capsys):
     assert command.command == name
 
 
-def test_version_is_the_packages(capsys, monkeypatch):
-    monkeypatch.setattr("pdip.arguments.versions", lambda: {"pdip": "1.2.3"})
-    assert said(capsys, "--version") == "pdip 1.2.3\n"
+def test_version_is_the_packages(capsys):
+    assert said(capsys, "--version") == f"pdip {pdip.__version__}\n"
 
 
 def completed(script, folder, *words) -> set[str]:

@@ -89,7 +89,7 @@ def required_packages() -> list[str]:
     try:
         declared = requires("pdip") or []
     except PackageNotFoundError:  # run from a checkout that is not installed
-        declared = PACKAGES[1:]
+        declared = PACKAGES
     names = (entry.partition(";") for entry in declared)
     return [
         "".join(c if c.isalnum() or c in "-_" else " " for c in name).split()[0]

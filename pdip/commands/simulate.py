@@ -13,7 +13,6 @@ from pdip.errors import ComputationError, InputError, OutputError
 from pdip.folder import Folder
 from pdip.ray import ray_transform
 from pdip.report.export_numpy import write_entries
-from pdip.report.summary import versions
 from pdip.report.words import scan_sentence
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam, simulate
 from pdip.scan.checks import number_tuple, positive_int, positive_mm
@@ -21,6 +20,7 @@ from pdip.scan.fields import scan_from_fields
 from pdip.scan.photons import MIN_PHOTONS
 from pdip.scan.simulate import photon_counts
 from pdip.typing import Image, Sinogram
+from pdip.version import VERSION
 
 HELP = "a scan of a phantom or an image, with noise and ground truth, to try things on"
 EXAMPLE = "pdip simulate --phantom walnut --views 30 --noise 0.05 --out walnut.npz"
@@ -148,7 +148,7 @@ def run(command: argparse.Namespace) -> int:
     entries, noise = _measured(command, what, ray, generator)
     entries |= {
         "ground_truth": what.on(ray.grid),
-        "provenance": f"{what.name}, seed {command.seed}, pdip {versions()['pdip'] or ''}".strip(),
+        "provenance": f"{what.name}, seed {command.seed}, pdip {VERSION}",
     }
     _check_readable(entries, command.photons)
     folder = Folder(place.parent)

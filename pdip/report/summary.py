@@ -9,8 +9,9 @@ from typing import Any
 from pdip.calibration import coverage, psnr, relative_l2, ssim
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.typing import Image
+from pdip.version import VERSION
 
-PACKAGES = ("pdip", "torch", "numpy", "scipy", "astra-toolbox", "linear_operator", "scikit-image")
+PACKAGES = ("torch", "numpy", "scipy", "astra-toolbox", "linear_operator", "scikit-image")
 
 
 def scores(result, truth: Image | None) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def summary(result, truth: Image | None, source: Mapping[str, Any]) -> dict[str,
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that numbers depend on."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version(), "pdip": VERSION}
     for package in PACKAGES:
         try:
             found[package] = version(package)

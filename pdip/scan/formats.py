@@ -63,8 +63,8 @@ def read_fields(path: Path, dataset: str | None = None) -> dict:
     suffix = "" if path.is_dir() else path.suffix.lower() or "none"
     if suffix in (".dcm", ".dicom"):
         raise InputError(
-            f"{path.name} is an image, not a scan; simulate a scan of it with pdip.read_dicom and "
-            "pdip.simulate."
+            f"{path.name} is an image, not a scan; simulate a scan of it with "
+            f"pdip simulate --image {path.name}."
         )
     if suffix not in FORMATS:
         raise InputError(

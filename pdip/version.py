@@ -1,0 +1,3 @@
+"""The version of this package, installed or run from its folder; ``pyproject.toml`` reads it."""
+
+VERSION = "0.1.0"
