@@ -84,6 +84,19 @@ def test_std_scaled_to_coverage_covers_that_share_and_no_more(large):
     assert width == pytest.approx(2 * 1.96 * calibration.sharpness(std), rel=0.03)
 
 
+def test_stratified_coverage_finds_what_the_average_hides(large):
+    mean, std, truth = large
+    strata = calibration.size_stratified_coverage(*large, strata=5)
+    assert list(strata) == [f"part_{k}" for k in range(1, 6)]
+    band = 4 * math.sqrt(0.95 * 0.05 / (mean.numel() / 5))
+    assert all(abs(share - 0.95) < band for share in strata.values())
+    assert sum(strata.values()) / 5 == pytest.approx(calibration.coverage(*large), abs=1e-4)
+    order = std.flatten().argsort().argsort().reshape(std.shape)
+    halved = torch.where(order < std.numel() / 2, std / 9, std)
+    low, high = calibration.size_stratified_coverage(mean, halved, truth, strata=2).values()
+    assert low < 0.3 < 0.95 - band < high
+
+
 def test_metrics_agree_with_uncertainty_toolbox(large):
     toolbox = pytest.importorskip("uncertainty_toolbox")
     arrays = [x[:2000] for x in flat(*large)]
@@ -364,3 +377,5 @@ def test_what_cannot_be_compared_is_refused(correlated):
         calibration.patch_nll_per_pixel(mean, truth, covariance=-covariance)
     with pytest.raises(InputError, match="bins"):
         calibration.reliability(mean, std, truth, bins=0)
+    with pytest.raises(InputError, match="strata"):
+        calibration.size_stratified_coverage(mean, std, truth, strata=127)

@@ -20,6 +20,7 @@ from pdip.calibration.intervals import (
     scale_to_coverage,
     sharpness,
     sharpness_at_equal_coverage,
+    size_stratified_coverage,
 )
 from pdip.calibration.metrics import data_range, psnr, relative_l2, ssim
 from pdip.calibration.ranking import (
@@ -102,6 +103,7 @@ __all__ = [
     "scale_to_coverage",
     "sharpness",
     "sharpness_at_equal_coverage",
+    "size_stratified_coverage",
     "sparsification",
     "ssim",
     "uniformity",

@@ -16,6 +16,7 @@ from pdip.calibration.intervals import (
     scale_to_coverage,
     sharpness,
     sharpness_at_equal_coverage,
+    size_stratified_coverage,
 )
 from pdip.calibration.metrics import psnr, relative_l2, ssim
 from pdip.calibration.ranking import (
@@ -61,6 +62,8 @@ class Calibration:
         relative_l2: 0 is perfect.
         coverage_95: share of pixels in ``mean ± 1.96 std``.
         coverage_curve: the same at many levels.
+        size_stratified_coverage: the same in four parts of equally many pixels, from ``part_1`` of
+            the smallest std to ``part_4`` of the largest.
         miscalibration_area: signed, positive is over-confident.
         absolute_miscalibration_area: unsigned.
         sharpness: mean std, 1/mm.
@@ -90,6 +93,7 @@ class Calibration:
     relative_l2: float
     coverage_95: float
     coverage_curve: CoverageCurve
+    size_stratified_coverage: dict[str, float]
     miscalibration_area: float
     absolute_miscalibration_area: float
     sharpness: float
@@ -158,6 +162,7 @@ def evaluate(
         relative_l2=relative_l2(mean, truth),
         coverage_95=coverage(*triple),
         coverage_curve=coverage_curve(*triple),
+        size_stratified_coverage=size_stratified_coverage(*triple),
         miscalibration_area=miscalibration_area(*triple),
         absolute_miscalibration_area=absolute_miscalibration_area(*triple),
         sharpness=sharpness(std),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pdip.calibration.residuals import z_scores
+from pdip.errors import InputError
 from pdip.typing import Pixels
 
 LEVELS = (*(k / 20 for k in range(1, 20)), 0.99)
@@ -63,6 +64,39 @@ def coverage_curve(
     nominal = torch.tensor(levels, dtype=depth.dtype, device=depth.device)
     inside = torch.searchsorted(depth, nominal, right=True)
     return CoverageCurve(nominal, inside / depth.new_tensor(len(depth)))
+
+
+def size_stratified_coverage(
+    mean: Pixels, std: Pixels, truth: Pixels, level: float = 0.95, strata: int = 4
+) -> dict[str, float]:
+    """:func:`coverage` apart for pixels of small and of large std (Angelopoulos et al. 2021).
+
+    A coverage that is right only on average hides that sure pixels are always inside and unsure
+    ones too seldom, or the other way round.
+
+    Args:
+        mean: any shape.
+        std: positive, of the same shape.
+        truth: of the same shape.
+        level: between 0 and 1.
+        strata: parts of (nearly) equally many pixels.
+
+    Returns:
+        ``part_1`` of the smallest std to ``part_{strata}`` of the largest.
+
+    Raises:
+        InputError: shapes differ, a std is not positive, or there are fewer pixels than strata.
+
+    Example:
+        >>> std = torch.tensor([1.0, 2.0])
+        >>> size_stratified_coverage(torch.zeros(2), std, torch.tensor([0.0, 9.0]), strata=2)
+        {'part_1': 1.0, 'part_2': 0.0}
+    """
+    inside = (z_scores(mean, std, truth).abs() <= half_width(level)).double().reshape(-1)
+    if not 1 <= strata <= len(inside):
+        raise InputError(f"expected 1 to {len(inside)} strata of that many pixels, got {strata}")
+    parts = inside[std.reshape(-1).argsort()].tensor_split(strata)
+    return {f"part_{number}": float(part.mean()) for number, part in enumerate(parts, 1)}
 
 
 def interval_depth(mean: Pixels, std: Pixels, truth: Pixels) -> Pixels:
