@@ -9,6 +9,7 @@ import torch
 from pdip.calibration.recalibration import NOISE
 from pdip.errors import InputError
 from pdip.scan import Scan
+from pdip.scan.checks import check_seed
 from pdip.typing import Mask
 from pdip.withholding import random_rays, used_rays, without_rays
 
@@ -66,6 +67,7 @@ class CheckDesign:
             raise InputError(
                 f"calibration.share must lie above 0 and not above 0.5, got {self.share}."
             )
+        check_seed(self.seed)
         if self.samples < 16:
             raise InputError(f"calibration.samples must be at least 16, got {self.samples}.")
 

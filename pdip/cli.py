@@ -44,10 +44,13 @@ from pdip.scan import Scan, Stack
 from pdip.selection import select
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Listener, Observer
-from pdip.terminal import TRACEBACK, Terminal, quiet_libraries
+from pdip.terminal import TRACEBACK, Terminal, quiet_libraries, say_anything
 from pdip.units import Unit
 
-OUT_OF_MEMORY = "the computer or its GPU ran out of memory; use --view-step or --image-size."
+OUT_OF_MEMORY = (
+    "the computer or its GPU ran out of memory; use --view-step, --image-size or fewer "
+    "--network.channels."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
+    say_anything()
     try:
         with stoppable(), together():
             return answered(list(sys.argv[1:] if arguments is None else arguments))
@@ -287,5 +291,6 @@ def run_roi(command: argparse.Namespace) -> int:
     )
     pixels = int(mask.sum())
     plural = "s" if pixels > 1 else ""
-    print(f"{mean:.6g} ± {std:.2g} {command.unit} (mean over {pixels} pixel{plural})")
+    std = float(f"{std:.2g}")  # two digits, and 110 for 1.1e+02
+    print(f"{mean:.6g} ± {std:g} {command.unit} (mean over {pixels} pixel{plural})")
     return 0

@@ -41,7 +41,11 @@ VERBATIM = {("scan", "slices"), ("scan", "dataset")}
 
 SHORT_OPTIONS = {
     "slices": ("A:B", "reconstruct these slices of a stack, as NumPy counts", ("scan.slices",)),
-    "row": ("N", "reconstruct this detector row, counted from 0", ("scan.row",)),
+    "row": (
+        "N",
+        "reconstruct this detector row or slice, counted from 0, the last is -1",
+        ("scan.row",),
+    ),
     "rows": (
         "A:B",
         "reconstruct these detector rows as a stack, the same as --slices",
@@ -107,6 +111,8 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     sections = {section: {} for section in SECTIONS}
     if given.get("config") is not None:
         sections |= read_sections(given["config"])
+    if "slices" in given and "rows" in given:
+        raise InputError("--slices and --rows are two names of one setting; give one of them.")
     for name, (_, _, keys) in SHORT_OPTIONS.items():
         option = name.replace("-", "_")
         if option in given:
@@ -183,6 +189,8 @@ def _checked_option(section: str, key: str, text: str, option: str) -> Any:
     try:
         verbatim = (section, key) in VERBATIM
         value = text if verbatim else yaml.load(text, Loader=NumberLoader)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
     except Exception:
         raise InputError(f"{option} has the value {text[:80]!r}, which cannot be read.") from None
     values = checked_section(section, SECTIONS[section], {key: value}, named=option)

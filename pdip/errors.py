@@ -5,9 +5,12 @@ Every message is one sentence: what was expected, what was found, what to do.
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, for which torch has two ways of its own."""
+    """Whether an error says that memory ran out, for which torch has two ways of its own, and the
+    loader of libraries another."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, ImportError):
+        return "failed to map segment" in str(error) or "cannot allocate memory" in str(error)
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 

@@ -22,11 +22,13 @@ from pdip.dip import UNet, fit_dip
 from pdip.dip.fit import check_settings
 from pdip.dip.start import STARTS
 from pdip.dip.stopping import STOPPING_RULES
-from pdip.dip.unet import OutputActivation
+from pdip.dip.unet import OutputActivation, check_network
 from pdip.errors import InputError
 from pdip.evidence import HYPERPRIORS, OBJECTIVES, optimise_evidence
+from pdip.evidence.optimise import check_search
 from pdip.linearised import linearise, unet_prior
 from pdip.linearised.model import ACTIVATIONS
+from pdip.linearised.prior import check_prior
 from pdip.posterior import pooled_posterior
 from pdip.posterior.mixture import CENTRES
 from pdip.ray import ray_transform
@@ -84,6 +86,14 @@ WORDS: dict[tuple[str, str], Iterable[str]] = {
 }
 """Keys that take one of a few words."""
 
+CHECKS: dict[str, Callable] = {
+    "network": check_network,
+    "dip": check_settings,
+    "prior": check_prior,
+    "evidence": check_search,
+}
+"""Section -> what refuses numbers out of range, before anything is computed."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -101,7 +111,7 @@ class Settings:
 
     Raises:
         InputError: an unknown key (the nearest one is named), a value of the wrong kind, or a
-            number of the fit, of a solver or of the check that is out of range.
+            number that is out of range.
 
     Example:
         >>> Settings(dip={"max_steps": 200}, evidence={"hyperprior": "tv_predcp"}).dip["max_steps"]
@@ -121,10 +131,14 @@ class Settings:
         for section in STAGES:
             checked = checked_section(section, STAGES[section], getattr(self, section))
             object.__setattr__(self, section, MappingProxyType(checked))
-        fit = defaults("dip") | dict(self.dip)
-        check_settings(**{key: fit[key] for key in inspect.signature(check_settings).parameters})
+        for section, check in CHECKS.items():
+            values = defaults(section) | dict(getattr(self, section))
+            check(**{key: values[key] for key in inspect.signature(check).parameters})
         for stage in (self.evidence, self.posterior):
             chosen("solver", stage.get("solver"))
+        chosen("hyperprior", self.evidence.get("hyperprior"))
+        nothing = torch.zeros(0, dtype=torch.bool)  # which rays are withheld is not known yet
+        chosen("objective", self.evidence.get("objective"), held_out=nothing)
         if self.linearise.get("nugget_std") is not None:
             check_nugget_objective(self.evidence.get("objective"))
         CheckDesign(**self.calibration)
@@ -193,7 +207,7 @@ def checked_section(
             raise InputError(f"unknown key '{section}.{key}'; {nearest(str(key), known, section)}")
     for key, value in values.items():
         words = WORDS.get((section, key))
-        if words is not None and value is not None and value not in words:
+        if words is not None and value is not None and value not in tuple(words):
             raise InputError(
                 f"{named or f'{section}.{key}'} must be one of {', '.join(words)}, got "
                 f"{shown(value)}."

@@ -1,8 +1,11 @@
 """What a run prints: results on stdout, one line per stage; progress with time left on stderr."""
 
+import codecs
 import contextlib
+import io
 import os
 import sys
+import unicodedata
 import warnings
 from typing import TextIO
 
@@ -15,6 +18,10 @@ TRACEBACK = "PDIP_TRACEBACK"
 SECONDS_BETWEEN_LINES = 10.0
 """Least time between progress lines where stderr is a file and not a terminal."""
 
+
+PLAIN = {"±": "+-", "×": "x", "·": "*", "–": "-"}
+"""What stands for a character that the terminal's encoding has not; letters lose their accents, and
+Greek ones are written out."""
 
 BAR = "{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 UNKNOWN = "[00:00<?"
@@ -90,6 +97,29 @@ class Terminal(Listener):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def say_anything() -> None:
+    """Let stdout and stderr say what their encoding has no characters for in others."""
+    codecs.register_error("plain", _in_plain_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    unknown = error.object[error.start : error.end]
+    return "".join(map(_plain, unknown)), error.end
+
+
+def _plain(character: str) -> str:
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK"):
+        return name.split()[-1].lower()
+    bare = unicodedata.normalize("NFKD", PLAIN.get(character, character))
+    return bare.encode("ascii", "ignore").decode() or "?"
 
 
 @contextlib.contextmanager

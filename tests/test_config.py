@@ -1,6 +1,7 @@
 """Settings from YAML, command line and library: one check, one sentence, the nearest key."""
 
 import argparse
+import typing
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pdip.config import OneSentenceParser, add_setting_options, read_sections, settings_of
 from pdip.errors import InputError
 from pdip.evidence import NetworkWeights, TVPredCP
-from pdip.settings import STAGES, Settings, chosen, keywords
+from pdip.settings import STAGES, WORDS, Settings, chosen, keywords
 
 
 def given(*arguments) -> dict:
@@ -70,6 +71,7 @@ def test_short_options_are_names_for_keys_and_the_long_ones_win():
         ("dip: 3\n", "'dip' must hold lines"),
         ("3\n", "sections"),
         ("dip: [unclosed\n", "not valid YAML"),
+        ("dip:\n  seed: 1\n  seed: 2\n", "settings.yaml: 'seed' is given twice, again in line 3"),
         ("dip: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )
@@ -104,11 +106,65 @@ def test_wrong_value_on_the_command_line_names_the_option():
         given("--dip.max_steps", "many")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rows", "0:2", "--slices", "1:3"], "--slices and --rows"),
+        (["--solver", "{name: cg, name: projected}"], "--solver: 'name' is given twice"),
+    ],
+)
+def test_options_that_say_two_things_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        given(*options)
+
+
 def test_library_settings_are_checked_like_files():
     with pytest.raises(InputError, match="nearest: 'dip.tv_weight'"):
         Settings(dip={"tv_wieght": 1})
     with pytest.raises(InputError, match="unknown section"):
         Settings.of({"dipp": {}})
+
+
+def settings_of_type(*types) -> list[tuple[str, str]]:
+    return [
+        (section, key)
+        for section, stage in STAGES.items()
+        for key, parameter in keywords(stage).items()
+        if {parameter.annotation, *typing.get_args(parameter.annotation)} & set(types)
+    ]
+
+
+NOT_ZERO = set(settings_of_type(int, float)) - {
+    ("network", "seed"), ("dip", "seed"), ("calibration", "seed"),
+    ("network", "skip_channels"), ("dip", "tv_weight"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "key"), settings_of_type(int, float))
+def test_numbers_out_of_range_are_refused_before_anything_is_computed(section, key):
+    for number in (-1, 0) if (section, key) in NOT_ZERO else (-1,):
+        with pytest.raises(InputError, match=key):
+            Settings.of({section: {key: number}})
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"hyperprior": {"name": "tv_predcp", "rate": -1}},
+        {"objective": {"name": "linearised_weights", "steps": 0}},
+        {"solver": {"name": "projected", "rank": -1}},
+    ],
+)
+def test_numbers_of_a_choice_are_refused_likewise(choice):
+    with pytest.raises(InputError, match="expected"):
+        Settings(evidence=choice)
+
+
+@pytest.mark.parametrize("value", [["held_out"], {"name": "held_out"}, 3])
+@pytest.mark.parametrize(("section", "key"), [w for w in WORDS if w[0] != "scan"])
+def test_what_is_no_word_is_refused_where_a_word_belongs(section, key, value):
+    with pytest.raises(InputError, match=f"{section}.{key} must be one of"):
+        Settings.of({section: {key: value}})
 
 
 def test_settings_survive_the_round_trip_through_plain_data():

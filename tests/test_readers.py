@@ -380,6 +380,10 @@ def test_npz_keys_that_do_not_fit_are_refused(tmp_path, changed, said):
         ("pixel: 0.3", "'pixel_mm'"),
         ("- parallel", "key: value"),
         ("geometry: [parallel", "not valid YAML"),
+        (
+            "geometry: parallel\nstep_deg: 15\nstep_deg: 30",
+            "'step_deg' is given twice",
+        ),
         ("geometry: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("angles_deg: 5", "list of numbers"),
         ("angles_deg: [0, x, 2, 3, 4, 5]", "must be a number"),

@@ -185,7 +185,7 @@ def test_a_dicom_slice_keeps_its_pixel_size(tmp_path, capsys):
         (["--phantom", "walnut", "--views", 0], "--views"),
         (["--phantom", "walnut", "--size", 10**6], "larger than any detector"),
         (["--phantom", "walnut", "--finer", 0], "--finer"),
-        (["--phantom", "walnut", "--seed", -1], "--seed"),
+        (["--phantom", "walnut", "--seed", -1], "a seed from 0"),
         (["--phantom", "walnut", "--attenuation", 0], "--attenuation"),
         (["--phantom", "walnut", "--cor", 900], "cor is 900"),
         (["--phantom", "nut"], "walnut"),

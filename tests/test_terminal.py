@@ -1,9 +1,12 @@
 """Progress for logs: no carriage returns, nothing before there is something to say."""
 
+import io
 import time
 
-from pdip import terminal
-from pdip.terminal import Terminal
+import pytest
+
+from pdip import cli, terminal
+from pdip.terminal import Terminal, say_anything
 
 
 def progress_of_a_stage(monkeypatch, capsys, interval: float) -> str:
@@ -42,3 +45,27 @@ def test_work_between_two_steps_shows(monkeypatch, capsys):
         shown.progress(step, 300, text)
     shown.close()
     assert "16 combinations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "1 +- 0.1, Matern, 2 sigma2 phi x ... ?"),
+        ("latin-1", "1 ± 0.1, Matérn, 2 sigma² phi × ... ?"),
+        ("utf-8", "1 ± 0.1, Matérn, 2 σ² φ × … 像"),
+    ],
+)
+def test_an_encoding_without_a_character_says_it_in_others(encoding, shown, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    say_anything()
+    print("1 ± 0.1, Matérn, 2 σ² φ × … 像", end="", flush=True)
+    assert stream.buffer.getvalue().decode(encoding) == shown
+
+
+def test_commands_speak_to_any_encoding(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    assert cli.main(["reconstruct", "--help"]) == 0
+    stream.flush()
+    assert b"sigma of a ray" in stream.buffer.getvalue()

@@ -15,7 +15,7 @@ from pdip.ray import ray_transform
 from pdip.report.export_numpy import write_entries
 from pdip.report.words import scan_sentence
 from pdip.scan import FanBeam, ImageGrid, ParallelBeam, simulate
-from pdip.scan.checks import number_tuple, positive_int, positive_mm
+from pdip.scan.checks import check_seed, number_tuple, positive_int, positive_mm
 from pdip.scan.fields import scan_from_fields
 from pdip.scan.photons import MIN_PHOTONS
 from pdip.scan.simulate import photon_counts
@@ -141,8 +141,7 @@ def run(command: argparse.Namespace) -> int:
     """
     place = _free(Path(command.out), command.overwrite)
     positive_int("--finer", command.finer)
-    if not 0 <= command.seed < 2**63:
-        raise InputError(f"--seed must lie from 0 to 2^63 - 1, got {command.seed}.")
+    check_seed(command.seed)
     generator = torch.Generator().manual_seed(command.seed)
     what, ray = _set_up(command, generator)
     entries, noise = _measured(command, what, ray, generator)

@@ -16,6 +16,7 @@ from pdip.dip.training import Training
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
 from pdip.keeper import Keeper, part_of, record_of, tensors_of
+from pdip.scan.checks import check_seed
 from pdip.typing import Image
 
 UNDER_FITTED_LEVEL = 4.0
@@ -114,7 +115,7 @@ def fit_dip(
         ComputationError: every restart collapsed to a constant image, or a given sigmoid network
             clips bright pixels.
     """
-    check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts)
+    check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts, seed)
     keeper, rule = keeper or Keeper(), STOPPING_RULES[stop]
 
     def tell(text: str) -> None:
@@ -275,7 +276,9 @@ def _doubts(levels: list[float]) -> list[str]:
     return []
 
 
-def check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts) -> None:
+def check_settings(
+    noise_std, tv_weight, start, learning_rate, max_steps, stop, restarts, seed
+) -> None:
     """Raise InputError where a number of :func:`fit_dip` is out of range or a word unknown."""
     if noise_std is not None and not (noise_std > 0 and math.isfinite(noise_std)):
         raise InputError(f"expected a positive noise_std, got {noise_std}")
@@ -287,6 +290,7 @@ def check_settings(noise_std, tv_weight, start, learning_rate, max_steps, stop, 
         raise InputError(f"expected max_steps of at least one step, got {max_steps}")
     if restarts is not None and restarts < 1:
         raise InputError(f"expected restarts of at least 1, got {restarts}")
+    check_seed(seed)
     if stop not in STOPPING_RULES:
         raise InputError(f"expected stop to be one of {', '.join(STOPPING_RULES)}, got {stop!r}")
     if start is not None and start not in STARTS:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pdip.errors import InputError
+from pdip.scan.checks import check_seed
 from pdip.typing import Image
 
 LEAKY_SLOPE = 0.2
@@ -49,15 +50,9 @@ class UNet(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        if scales < 1 or channels < 1:
-            raise InputError(
-                f"expected at least 1 scale and 1 channel, got scales={scales} and "
-                f"channels={channels}; enlarge them"
-            )
+        check_network(scales, channels, skip_channels, image_scale, seed)
         if norm not in ("none", "group"):
             raise InputError(f"expected norm 'none' or 'group', got {norm!r}")
-        if not image_scale > 0:
-            raise InputError(f"expected a positive image_scale, got {image_scale}")
         skips = _per_level(skip_channels, scales - 1)
         self.settings = {
             "scales": scales,
@@ -179,6 +174,21 @@ def _doubling(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     position = position.clamp(0, n - 1)
     distance = (position[:, None] - torch.arange(n, dtype=torch.float64)).abs()
     return (1 - distance).clamp(min=0).to(dtype=dtype, device=device)
+
+
+def check_network(scales, channels, skip_channels, image_scale, seed) -> None:
+    """Raise InputError where a number of :class:`UNet` is out of range; None is chosen later."""
+    if (scales is not None and scales < 1) or channels < 1:
+        raise InputError(
+            f"expected at least 1 scale and 1 channel, got scales={scales} and "
+            f"channels={channels}; enlarge them"
+        )
+    if image_scale is not None and not image_scale > 0:
+        raise InputError(f"expected a positive image_scale, got {image_scale}")
+    if seed is not None:
+        check_seed(seed)
+    given = 1 if isinstance(skip_channels, int) else len(skip_channels)
+    _per_level(skip_channels, given if scales is None else scales - 1)
 
 
 def _per_level(skip_channels: int | Sequence[int], levels: int) -> list[int]:

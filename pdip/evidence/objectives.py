@@ -73,11 +73,22 @@ class LinearisedWeights(Objective):
         tv_weight: λ.
         steps: Adam steps, one JVP and one VJP each.
         learning_rate: of Adam.
+
+    Raises:
+        InputError: a number out of range.
     """
 
     tv_weight: float = 0.0
     steps: int = 500
     learning_rate: float = 1e-4
+
+    def __post_init__(self):
+        if not (self.tv_weight >= 0 and self.steps >= 1 and self.learning_rate > 0):
+            raise InputError(
+                "expected a non-negative tv_weight, at least one of steps and a positive "
+                f"learning_rate, got tv_weight={self.tv_weight}, steps={self.steps} and "
+                f"learning_rate={self.learning_rate}"
+            )
 
     def prepare(self, model, data):
         start = model.jacobian.vector

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from pdip.errors import ComputationError
+from pdip.errors import ComputationError, InputError
 from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
 from pdip.evidence.tv_predcp import Hyperprior, TVPredCP
@@ -117,8 +117,10 @@ def optimise_evidence(
         keeper: keeps every finished round, and what it holds is not computed again.
 
     Raises:
+        InputError: a tolerance that is not positive, or no evaluations.
         ComputationError: no hyperparameters with a positive definite K were found.
     """
+    check_search(gradient_tolerance, max_evaluations)
     data = Data.of(scan, model.ray)
     if solver is None:
         solver = Cholesky() if model.measurement.compression is None else Projected()
@@ -156,6 +158,14 @@ def optimise_evidence(
         num_evaluations=len(history),
         history={"objective": history},
     )
+
+
+def check_search(gradient_tolerance, max_evaluations) -> None:
+    """Raise InputError where a number of :func:`optimise_evidence` is out of range."""
+    if not gradient_tolerance > 0:
+        raise InputError(f"expected a positive gradient_tolerance, got {gradient_tolerance}")
+    if max_evaluations < 1:
+        raise InputError(f"expected max_evaluations of at least 1, got {max_evaluations}")
 
 
 def _told(progress, evaluations: int, more: int, text: str) -> None:

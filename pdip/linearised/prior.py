@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -98,8 +99,10 @@ def unet_prior(
         lengthscale: starting lengthscale in stencil pixels.
 
     Raises:
-        InputError: a convolution with another kernel size, or nothing to put a prior on.
+        InputError: a convolution with another kernel size, nothing to put a prior on, or a variance
+            or lengthscale that is not positive.
     """
+    check_prior(variance, lengthscale)
     groups: list[PriorGroup] = []
     modules = dict(network.named_modules())
     for block, _ in network.body.named_children():
@@ -142,3 +145,10 @@ def unet_prior(
     start = {"log_variance": variance, "log_lengthscale": lengthscale}
     values = [start[h] for g in groups for h in g.hyperparameters]
     return ParameterPrior(tuple(groups), sizes, torch.tensor(values, dtype=torch.float64).log())
+
+
+def check_prior(variance, lengthscale) -> None:
+    """Raise InputError where a starting value of :func:`unet_prior` is not positive."""
+    for name, value in (("variance", variance), ("lengthscale", lengthscale)):
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"expected a positive prior {name}, got {value}")

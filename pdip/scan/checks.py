@@ -62,6 +62,12 @@ def positive_int(name: str, value) -> int:
     return int(number)
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that torch would take for another one, or refuse."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"expected a seed from 0 to 2^63 - 1, got {seed}")
+
+
 def number_tuple(name: str, values: Angles) -> tuple[float, ...]:
     """Return a row of numbers as a tuple of finite floats, at least one."""
     if isinstance(values, Tensor):
