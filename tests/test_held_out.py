@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -290,7 +291,7 @@ def test_regions_are_recalibrated_where_the_whole_is_not():
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "said"),
-    [(0.75, 0.7, 0.8, "less noise than assumed (0.75 of its std, 0.7 to 0.8)"),
+    [(0.75, 0.7, 0.8, "less noise than assumed (0.75 of its std, 0.7 to 0.8; what"),
      (1.4, 1.2, 1.7, "more noise than assumed (1.40 of its std, 1.2 to 1.7)"),
      (0.26, 0.06, 1.1, None), (0.3, 0.05, 0.8, None), (0.95, 0.93, 0.97, None)],
 )  # fmt: skip
@@ -321,6 +322,13 @@ def test_an_interval_ends_where_the_search_does(case):
     sentence = verdict(held_out_scores(data), found)
     assert "(they allow any factor)" in sentence and "nan" not in sentence
     assert ("all of one view" in sentence) is (case == "one view")
+
+
+def test_a_share_that_two_views_leave_open_has_no_numbers_of_its_chance():
+    data = rays(views=2)
+    inside = replace(data, residual=0.1 * data.residual)
+    sentence = verdict(held_out_scores(inside), fitted_scales(inside))
+    assert "100.0 % (of 2 views, which is too few" in sentence
 
 
 def test_rays_that_cannot_be_scored_are_refused():

@@ -168,6 +168,10 @@ def test_the_figure_of_a_check_shows_its_rays(check):
         assert drawn[name][20] == pytest.approx(float(part.z.quantile(0.5)))
         assert name in lines
     assert np.ma.getdata(errors.images[0].get_array()).flatten() == pytest.approx(z.tolist())
+    numbers = check.withheld.any(1).nonzero()[:, 0].tolist()
+    label = errors.yaxis.get_major_formatter()
+    assert [label(row, None) for row in range(len(numbers))] == [str(n) for n in numbers]
+    assert label(len(numbers), None) == "" and numbers != list(range(len(numbers)))
     values = [one.values.tolist() for one in check.whiteness.values()]
     assert [line.get_ydata().tolist() for line in correlated.lines[:2]] == values
 

@@ -11,6 +11,8 @@ ABOUT_RIGHT = 1.25
 """A factor of the std that nobody would act upon."""
 LEAST_NOISE_CHANGE = 0.1
 """Of a factor of the noise that is worth a remark."""
+UNDRAWN = "; what the fit left over of the image counts as noise"
+"""Why the noise of a scan may be taken for more than it is."""
 CAUSES = {
     "detectors": "a single energy for a polychromatic beam, scatter, a shifted axis of rotation, "
     "pixels that are too large or a fit that stopped too early would do that",
@@ -78,6 +80,8 @@ def _covered(held_out: HeldOut, scales: Scales) -> str:
     band = f"({100 * covered.low:.0f} to {100 * covered.high:.0f})"
     if held_out.num_views < 2:
         band = "(all of one view, so nobody knows how far that is chance)"
+    elif covered.low < 0.01 and covered.high > 0.99:
+        band = f"(of {held_out.num_views} views, which is too few to know how far that is chance)"
     said = (
         f"of {counted} withheld measurements {100 * covered.value:.1f} % {band} lie within their "
         "95 % intervals"
@@ -137,7 +141,7 @@ def _noise_remark(noise: ViewBand) -> str:
     kind = "less" if noise.value < 1 else "more"
     return (
         f", while the measurements have {kind} noise than assumed ({noise.value:.2f} of its std, "
-        f"{noise.low:.2g} to {noise.high:.2g})"
+        f"{noise.low:.2g} to {noise.high:.2g}{UNDRAWN if kind == 'less' else ''})"
     )
 
 

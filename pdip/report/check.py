@@ -143,8 +143,12 @@ def _draw_map(figure: Figure, axis: Axes, check) -> None:
     )  # fmt: skip
     axis.set_facecolor("0.85")
     figure.colorbar(picture, ax=axis, label="error / std", extend="both")
-    axis.set(title="where they err", xlabel="detector", ylabel="view with withheld rays")
+    axis.set(title="where they err", xlabel="detector", ylabel="view with withheld rays, from 0")
     axis.yaxis.get_major_locator().set_params(integer=True)
+    views = shown.nonzero()[:, 0].tolist()
+    axis.yaxis.set_major_formatter(
+        lambda row, _: str(views[round(row)]) if 0 <= round(row) < len(views) else ""
+    )
 
 
 def _draw_correlation(axis: Axes, whiteness: Mapping[str, Any]) -> None:
