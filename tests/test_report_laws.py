@@ -260,6 +260,7 @@ def test_the_figure_of_a_volume_leaves_out_slices_without_a_result():
     for number in shown:
         drawn = pictures[f"slice {number}: reconstruction"].get_array()
         assert np.array_equal(drawn, image[number - 10])
-    (line,) = next(axis.lines for axis in figure.axes if axis.lines)
+    line, missing = next(axis.lines for axis in figure.axes if axis.lines)
+    assert list(missing.get_xdata()) == [12]
     means = line.get_ydata()
     assert math.isnan(means[2]) and means[0] == pytest.approx(std[0].mean())

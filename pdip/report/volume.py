@@ -97,9 +97,15 @@ def draw_volume(
             Panel(image[i], f"slice {numbers[i]}: reconstruction", IMAGE_MAP, low, high),
             Panel(std[i], f"slice {numbers[i]}: std", ERROR_MAP, 0.0, largest),
         )):  # fmt: skip
-            draw_panel(figure, figure.add_subplot(axes[row, column]), panel, extent)
+            axis = figure.add_subplot(axes[row, column])
+            draw_panel(figure, axis, panel, extent)
+            axis.set(xlabel="x (mm)" if row else "", ylabel="" if column else "y (mm)")
     line = figure.add_subplot(axes[2, :])
     line.plot(numbers, means, "o-", markersize=3)
+    missing = [number for number, mean in zip(numbers, means, strict=True) if not np.isfinite(mean)]
+    if missing:
+        line.plot(missing, [0.0] * len(missing), "kx", clip_on=False, label="no result")
+        line.legend(frameon=False)
     line.set(xlabel="slice", ylabel="mean std (1/mm)", ylim=(0, 1.1 * means[done].max()))
     line.xaxis.get_major_locator().set_params(integer=True)
     return figure
