@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -294,3 +295,36 @@ def test_docs_build_without_warnings(tmp_path):
             r"<(?:script|link)[^>]*(?:src|href)=\"(https?:[^\"]+)", page.read_text()
         )
         assert not outside, f"{page.name} needs a network for {outside}"
+
+
+def tables():
+    return runpy.run_path(str(ROOT / "docs" / "tables.py"))
+
+
+def test_tables_of_the_results_are_those_of_their_numbers():
+    page, made = ROOT / "docs" / "results.md", tables()
+    text, rows = page.read_text(), json.loads(made["METHODS"].read_text())
+    assert text.count("<!-- table: ") == len(made["MARKED"].findall(text)) > 5
+    assert made["written"](text, rows) == text
+    rows[0]["crps"][0] += 1
+    assert made["written"](text, rows) != text
+
+
+def test_new_rows_become_means_and_paired_counts():
+    scores = {key: 0.5 for key in ("nll_per_pixel.patch_1", "coverage_95", "crps", "energy_score",
+                                   "ause", "psnr")}  # fmt: skip
+    rows = [
+        {"noise": 0.1, "views": 7, "method": method, "image": image} | scores
+        | {"log_likelihood_per_pixel": value, "coverage_95": 0.9 + 0.01 * image}
+        for method, values in {"pdip": (1.0, 2.0, 6.0), "other": (0.5, 3.0, 5.0)}.items()
+        for image, value in enumerate(values)
+    ]  # fmt: skip
+    summarised, methods = tables()["summarised"], tables()["methods_table"]
+    ours, other = summarised(rows)
+    assert (other["better"], other["images"], other["marginal"]) == (2, 3, [-0.5, 0.0])
+    assert ours["log_likelihood_per_pixel"] == [3.0, 1.528]  # √(14 / 3 / 2) of 3 images
+    assert ours["coverage_range"] == pytest.approx([0.9, 0.92])
+    _, _, first, second = methods([other, ours], "0.1", "7").splitlines()
+    assert first.startswith("| **`pdip`** | 3 | 3.00 ± 1.53 |  | -0.50") and "2 of 3" in second
+    with pytest.raises(ValueError, match="not every method has every image"):
+        summarised(rows[1:])
