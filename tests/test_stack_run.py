@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from html import unescape
+from itertools import count
 
 import numpy as np
 import pytest
@@ -269,6 +270,41 @@ def test_a_computation_without_honest_result_is_one_slice_less(files, tmp_path, 
     numbers = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert numbers["slices"][1] == {"slice": 1, "failure": "the fit died"}
     assert not (tmp_path / "run" / "slices" / "0001").exists()
+
+
+def test_resume_says_of_a_stack_with_failed_slices_what_its_run_said(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    assert cli.main(["resume", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert "slice 2: no result: the sinogram is constant" in out
+    assert "1 of 4 slices have no result and are NaN in the volumes: 2;" in err.splitlines()[-1]
+    for name in ARRAYS:
+        assert np.array_equal(volume(folder, name), volume(finished, name), equal_nan=True)
+
+
+def test_resume_tries_a_slice_again_that_failed_not_for_its_data(
+    files, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        refused = InputError("expected a scan whose posterior fits into 0 GB")
+        patch.setattr(pipeline, "check_memory", failing_from(2, refused))
+        assert reconstruct(files, tmp_path / "run", "--slices", ":2") == 1
+    assert np.isnan(volume(tmp_path / "run")[1]).all()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert np.isfinite(volume(tmp_path / "run")).all()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert "the run in" in capsys.readouterr().out.splitlines()[-1]
+
+
+def failing_from(call: int, error: Exception):
+    """A function that raises from this call on, counted from 1."""
+    calls = count(1)
+
+    def fail(*arguments, **keywords):
+        if next(calls) >= call:
+            raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(
