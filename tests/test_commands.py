@@ -301,15 +301,27 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(files, tmp_pa
     assert "holds a run" in capsys.readouterr().out
 
 
-def test_a_stack_is_described_by_the_first_slice_that_can_be_used(files, tmp_path, capsys):
+def test_a_stack_is_described_by_its_first_usable_slice_and_those_without_a_result_are_named(
+    files, tmp_path, capsys
+):
     with np.load(files / "scan.npz") as fields:
         keys = {key: fields[key] for key in fields if key != "ground_truth"}
-    air = np.ones_like(keys["sinogram"])
-    for name, slices in (("part", [air, keys["sinogram"]]), ("air", [air, air])):
+    good = keys["sinogram"]
+    air, dead = np.ones_like(good), np.full_like(good, np.nan)
+    for name, slices in (("part", [air, good, air, good, air, dead]), ("air", [air, air])):
         np.savez(tmp_path / f"{name}.npz", **{**keys, "sinogram": np.stack(slices)})
     given = ["--config", files / "quick.yaml", "--out", tmp_path / "run"]
     code, out, _ = pdip_said(capsys, "validate", "--sinogram", tmp_path / "part.npz", *given)
-    assert code == 0 and "scan: 2 slices (0 to 1), each: " in out and "Read: slice 1." in out
+    assert code == 0 and "scan: 6 slices (0 to 5), each: " in out
+    assert "All were read; what follows is of slice 1." in out
+    refused = [line for line in out.splitlines() if line.startswith("no result: ")]
+    assert len(refused) == 2
+    assert refused[0].startswith("no result: slices 0, 2, 4: the sinogram is constant")
+    assert refused[1].startswith("no result: slice 5: ") and "NaN" in refused[1]
+    code, out, _ = pdip_said(
+        capsys, "validate", "--sinogram", tmp_path / "part.npz", "--slices", "1:4:2", *given
+    )
+    assert code == 0 and "no result" not in out
     code, _, err = pdip_said(capsys, "validate", "--sinogram", tmp_path / "air.npz", *given)
     assert code == 2 and "constant" in err
 
