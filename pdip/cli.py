@@ -100,11 +100,7 @@ def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
     except InputError as error:
         return failed(error, 2)
     except OutputError as error:
-        return failed(
-            f"{error}; make room or see to its rights, then the same command with --resume goes on "
-            "without computing anew what the folder holds.",
-            1,
-        )
+        return failed(f"{error}; make room or see to its rights.", 1)
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
@@ -170,6 +166,11 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
         with quiet_libraries():
             run(terminal)
             return 0
+    except OutputError as error:
+        raise ComputationError(
+            f"{error}; make room or see to its rights, then the same command with --resume goes on "
+            "without computing anew what the folder holds."
+        ) from None
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(
