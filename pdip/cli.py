@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pdip.arguments import parsed
 from pdip.calibration_check import check_calibration
-from pdip.candidates import candidates_of
+from pdip.candidates import candidates_of, with_earlier
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.commands import COMMANDS, resume
 from pdip.commands.request import Request, read_one
@@ -152,8 +152,9 @@ def run_select(command: argparse.Namespace) -> int:
         scan = read_one(command.sinogram, command.geometry, reading)
         with begun(directory, scan, shared, command):
             kept = DirectoryKept(directory, scan, shared, terminal.warned)
-            found = select(scan, candidates, seed=seed, observer=terminal, kept=kept)
-        write_selection(directory, found, candidates, terminal)
+            compared = with_earlier(candidates, directory, terminal.warned)
+            found = select(scan, compared, seed=seed, observer=terminal, kept=kept)
+        write_selection(directory, found, compared, terminal)
         directory.finish()
 
     return watched(directory, run)
