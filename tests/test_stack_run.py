@@ -29,8 +29,10 @@ from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
 from pdip.run_directory import RunDirectory
+from pdip.run_files import slice_sentence
 from pdip.run_report import rebuilt
 from pdip.scan import shepp_logan
+from pdip.stack_run import SliceOutcome
 
 pytestmark = pytest.mark.slow
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
@@ -150,15 +152,22 @@ def names(sentence: str, number: int) -> bool:
 
 
 def test_the_noise_of_a_stack_is_that_of_a_ray_as_its_slices_have_it(finished):
+    """As it was estimated and, in the lines, as the evidence chose it for the error bars."""
     numbers = json.loads((finished / "summary.json").read_text())
-    usual = []
+    usual, chosen = [], []
     for number in (0, 1, 3):
         folder = RunDirectory(finished / "slices" / f"{number:04d}")
         noise_std = folder.read_tensors("report.safetensors")[0]["ray_noise_std"]
         usual.append(np.median(noise_std[noise_std.isfinite()]))
+        own = folder.read_json("summary.json")
+        chosen.append(usual[-1] * own["noise_std_by_evidence"] / own["noise_std"])
+        line = slice_sentence(RunDirectory(finished), SliceOutcome(number))
+        assert f"noise std of a ray {chosen[-1]:.3g} by the evidence" in line
     assert numbers["typical_noise_std"] == pytest.approx(np.mean(usual), rel=1e-12)
-    shown = f"<dd>{np.mean(usual):.3g}</dd>"
-    assert shown in (finished / "report.html").read_text()
+    found = numbers["typical_noise_std_by_evidence"]
+    assert found == pytest.approx(np.mean(chosen), rel=1e-12)
+    page = (finished / "report.html").read_text()
+    assert all(f"<dd>{np.mean(values):.3g}</dd>" in page for values in (usual, chosen))
 
 
 def test_what_a_slice_is_warned_of_on_its_way_is_in_its_page_and_that_of_the_stack(

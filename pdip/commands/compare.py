@@ -24,6 +24,7 @@ EXAMPLE = "pdip compare runs/first runs/second"
 LEVEL = 0.95
 NUMBERS = {
     "typical_noise_std": "typical noise std of a ray",
+    "typical_noise_std_by_evidence": "… by the evidence",
     "noise_std": "noise std of a ray of weight 1", "noise_std_by_evidence": "… by the evidence",
     "log_evidence": "log evidence (nats)", "mean_std": "mean std (1/mm)", "psnr": "PSNR (dB)",
     "ssim": "SSIM", "relative_l2": "relative l2 error",
