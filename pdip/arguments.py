@@ -12,6 +12,8 @@ from pdip.version import VERSION
 
 CHECKING = ("--check-calibration", "--calibration.")
 """How options of the calibration check begin."""
+SEVERAL = ("--slices", "--rows", "--scan.slices")
+"""Options that name several slices."""
 
 GROUPS = {
     "before": ("doctor", "simulate", "info", "validate"),
@@ -58,6 +60,11 @@ def parsed(
                 raise InputError(
                     f"{name} is for pdip reconstruct, as candidates are compared without a check; "
                     "check the winner with --config winner.yaml --check-calibration."
+                )
+            if found.command == "select" and name in SEVERAL:
+                raise InputError(
+                    f"{name} is for pdip reconstruct, as candidates are compared on one slice; "
+                    "name it with --row."
                 )
             raise InputError(f"unknown option {name}; {nearest(name, options[found.command])}")
         raise InputError(f"unexpected argument {argument!r}; options start with --.")
@@ -136,16 +143,19 @@ def add_select(parser: argparse.ArgumentParser) -> list[str]:
         help="a setting and its values, as network.channels=16,32; given again: every combination",
     )  # fmt: skip
     sections = tuple(section for section in SECTIONS if section != "calibration")
-    return add_run(parser, "runs/<name of the scan>-select", sections)
+    return add_run(parser, "runs/<name of the scan>-select", sections, ("scan.slices",))
 
 
-def add_run(parser: argparse.ArgumentParser, out: str, sections: Sequence[str]) -> list[str]:
+def add_run(
+    parser: argparse.ArgumentParser, out: str, sections: Sequence[str], without: Sequence[str] = ()
+) -> list[str]:
     """Add what every command has that computes, and return all names.
 
     Args:
         parser: of the command.
         out: where it writes when nothing is said.
         sections: of settings that it has options for.
+        without: settings of these, as ``section.key``, that it has none for.
     """
     parser.add_argument("--geometry", metavar="F", help="YAML file with the geometry")
     parser.add_argument("--out", metavar="DIR", help=f"folder of the run [{out}]")
@@ -156,7 +166,7 @@ def add_run(parser: argparse.ArgumentParser, out: str, sections: Sequence[str]) 
         "--deterministic", action="store_true",
         help="the same bits in every run on one GPU; on a CPU they are the same without",
     )  # fmt: skip
-    add_setting_options(parser, sections)
+    add_setting_options(parser, sections, without)
     return list(parser._option_string_actions)
 
 

@@ -4,7 +4,7 @@ set that suits most scans."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import yaml
 from pdip.config import NumberLoader, read_yaml
 from pdip.errors import InputError
 from pdip.kept import identity
+from pdip.ranks import by_first
+from pdip.run_directory import SELECTION, RunDirectory
 from pdip.scan.checks import shown
 from pdip.settings import STAGES, Settings, checked_section, nearest
 
@@ -51,6 +53,49 @@ def candidates_of(command: argparse.Namespace, base: Sections) -> dict[str, Sett
             f"expected at most {MAX_CANDIDATES} candidates, got {len(differing)}; give fewer values"
         )
     return {name: Settings.of(merged(base, own)) for name, own in differing.items()}
+
+
+@by_first
+def with_earlier(
+    candidates: Mapping[str, Settings], directory: RunDirectory, warn: Callable[[str], None]
+) -> dict[str, Settings]:
+    """The candidates, and those that the folder has compared before and that are none of them.
+
+    One of these whose name is taken is called as it was, "before".
+
+    Args:
+        candidates: by name.
+        directory: of the comparison.
+        warn: called with a sentence where the folder does not say any more what it has compared.
+    """
+    found = dict(candidates)
+    known = {identity(settings) for settings in candidates.values()}
+    try:
+        earlier = _compared(directory)
+    except InputError as error:
+        warn(f"{error} Candidates before that are not given again are left out.")
+        return found
+    for name, settings in earlier.items():
+        if identity(settings) not in known:
+            while name in found:
+                name += " before"
+            found[name] = settings
+    return found
+
+
+def _compared(directory: RunDirectory) -> dict[str, Settings]:
+    """The candidates of the table in a folder, those settings alone that are not the usual ones."""
+    if not directory.holds(SELECTION):
+        return {}
+    usual = Settings().resolved()
+    with directory.understood():
+        return {
+            entry["name"]: Settings.of({
+                section: {k: v for k, v in keys.items() if v != usual[section][k]}
+                for section, keys in entry["settings"].items()
+            })
+            for entry in directory.read_json(SELECTION)["candidates"]
+        }  # fmt: skip
 
 
 def merged(base: Sections, own: Sections) -> dict[str, dict[str, Any]]:

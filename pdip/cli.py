@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pdip.arguments import parsed
 from pdip.calibration_check import check_calibration
-from pdip.candidates import candidates_of
+from pdip.candidates import candidates_of, with_earlier
 from pdip.checkpoints import DirectoryCheckpoints
 from pdip.commands import COMMANDS, resume
 from pdip.commands.request import Request, read_one
@@ -104,11 +104,7 @@ def exit_code(run: Callable[[], int], kept: str = "nothing was kept") -> int:
     except InputError as error:
         return failed(error, 2)
     except OutputError as error:
-        return failed(
-            f"{error}; make room or see to its rights, then the same command with --resume goes on "
-            "without computing anew what the folder holds.",
-            1,
-        )
+        return failed(f"{error}; make room or see to its rights.", 1)
     except ComputationError as error:
         return failed(error, 1)
     except KeyboardInterrupt as reason:
@@ -160,8 +156,9 @@ def run_select(command: argparse.Namespace) -> int:
         scan = read_one(command.sinogram, command.geometry, reading)
         with begun(directory, scan, shared, command):
             kept = DirectoryKept(directory, scan, shared, terminal.warned)
-            found = select(scan, candidates, seed=seed, observer=terminal, kept=kept)
-        write_selection(directory, found, candidates, terminal)
+            compared = with_earlier(candidates, directory, terminal.warned)
+            found = select(scan, compared, seed=seed, observer=terminal, kept=kept)
+        write_selection(directory, found, compared, terminal)
         directory.finish()
 
     return watched(directory, run)
@@ -174,6 +171,11 @@ def watched(directory: RunDirectory, run: Callable[[Observer], None]) -> int:
         with quiet_libraries():
             run(terminal)
             return 0
+    except OutputError as error:
+        raise ComputationError(
+            f"{error}; make room or see to its rights, then the same command with --resume goes on "
+            "without computing anew what the folder holds."
+        ) from None
     except (KeyboardInterrupt, LostRank) as reason:
         terminal.close()
         return failed(

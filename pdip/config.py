@@ -73,17 +73,20 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 def add_setting_options(
-    parser: argparse.ArgumentParser, sections: Sequence[str] = tuple(SECTIONS)
+    parser: argparse.ArgumentParser,
+    sections: Sequence[str] = tuple(SECTIONS),
+    without: Sequence[str] = (),
 ) -> None:
     """Give the parser ``--config``, the short options, and one option for every setting.
 
     Args:
         parser: of a command.
         sections: those whose settings it takes.
+        without: settings of these sections, as ``section.key``, that it does not take.
     """
     parser.add_argument("--config", metavar="F", help="YAML file of settings")
     for name, (metavar, text, keys) in SHORT_OPTIONS.items():
-        if not {key.partition(".")[0] for key in keys} & set(sections):
+        if not {key.partition(".")[0] for key in keys} & set(sections) or set(keys) & set(without):
             continue
         parser.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
     for section in sections:
@@ -91,6 +94,8 @@ def add_setting_options(
         group = parser.add_argument_group(f"{section}: settings of {stage.__name__}")
         told = documented(stage)
         for key, parameter in section_keywords(section).items():
+            if f"{section}.{key}" in without:
+                continue
             words = WORDS.get((section, key)) or CHOICES.get(key, ())
             choices = f"; one of {', '.join(words)}" if words else ""
             default = "none" if parameter.default is None else named(key, parameter.default)

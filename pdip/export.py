@@ -25,7 +25,8 @@ QUANTITIES = {
 def export(
     directory: RunDirectory, kind: str, out: Path, unit: Unit, overwrite: bool
 ) -> list[Path]:
-    """Write the images of a finished run, with pixel size, unit and where they come from.
+    """Write the images of a finished run, with pixel size, unit, the numbers of the slices of a
+    stack and where they come from.
 
     Args:
         directory: of the run.
@@ -53,7 +54,8 @@ def export(
             maps[name] = unit.map(read_npy(path)["sinogram"], spread=name.startswith("std"))
     with directory.understood():
         changed = {} if unit.scale == 1 else {"conversion": unit.formula}
-        fills = EXPORTS[kind](maps, directory.grid(), changed | provenance(directory))
+        slices = [row["slice"] for row in directory.read_json(SUMMARY).get("slices", ())]
+        fills = EXPORTS[kind](maps, directory.grid(), slices, changed | provenance(directory))
     place = Folder(out)
     present = [name for name in fills if (out / name).exists()]
     if present and not overwrite:
@@ -82,28 +84,35 @@ def provenance(directory: RunDirectory) -> dict:
     }
 
 
-def _tiff(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _tiff(
+    maps: dict[str, MapInUnit], grid: ImageGrid, slices: list[int], made: dict
+) -> dict[str, Callable]:
     """One file for each image."""
 
     def fill(name: str) -> Callable:
         told = {"quantity": QUANTITIES[name], "units": maps[name].unit}
         told |= {"pixel_mm": grid.pixel_mm, **made}
-        return lambda stream: write_tiff(stream, maps[name], grid.pixel_mm, told)
+        return lambda stream: write_tiff(stream, maps[name], grid.pixel_mm, slices, told)
 
     return {f"{name}.tif": fill(name) for name in maps}
 
 
-def _hdf5(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _hdf5(
+    maps: dict[str, MapInUnit], grid: ImageGrid, slices: list[int], made: dict
+) -> dict[str, Callable]:
     """One file."""
     from pdip.report.export_hdf5 import write_hdf5
 
-    return {"result.h5": lambda stream: write_hdf5(stream, maps, grid, QUANTITIES, made)}
+    return {"result.h5": lambda stream: write_hdf5(stream, maps, grid, slices, QUANTITIES, made)}
 
 
-def _numpy(maps: dict[str, MapInUnit], grid: ImageGrid, made: dict) -> dict[str, Callable]:
+def _numpy(
+    maps: dict[str, MapInUnit], grid: ImageGrid, slices: list[int], made: dict
+) -> dict[str, Callable]:
     """One file."""
-    return {"result.npz": lambda stream: write_npz(stream, maps, grid.pixel_mm, made)}
+    return {"result.npz": lambda stream: write_npz(stream, maps, grid.pixel_mm, slices, made)}
 
 
 EXPORTS = {"tiff": _tiff, "hdf5": _hdf5, "numpy": _numpy}
-"""Name of a format -> file names with what fills them."""
+"""Name of a format -> file names with what fills them, from maps, their pixels, the numbers of the
+slices (of a stack) and where they come from."""

@@ -33,7 +33,13 @@ from pdip.run_directory import (
     WINNER,
     RunDirectory,
 )
-from pdip.run_report import keep_report_data, typical_noise_std, write_report, write_volume_report
+from pdip.run_report import (
+    keep_report_data,
+    typical_noise_std,
+    typical_noise_std_by_evidence,
+    write_report,
+    write_volume_report,
+)
 from pdip.scan import Scan, Stack
 from pdip.selection_result import Selection
 from pdip.settings import STAGES, Settings, plain
@@ -129,6 +135,7 @@ def write_result(
     keep_report_data(directory, result, scan, truth)
     numbers = summary(result, truth, source) | {
         "typical_noise_std": typical_noise_std(result, scan),
+        "typical_noise_std_by_evidence": typical_noise_std_by_evidence(result, scan),
         "warnings": list(terminal.warnings),
     }
     found = strict(with_earlier_check(directory, numbers))  # the page is that of the file
@@ -245,11 +252,11 @@ def slice_sentence(directory: RunDirectory, outcome: SliceOutcome) -> str:
         return f"no result: {outcome.failure}"
     numbers = directory.slice(outcome.number).read_json(SUMMARY)
     scored = "" if numbers["psnr"] is None else f", psnr {numbers['psnr']:.2f} dB"
-    noise = number(numbers.get("typical_noise_std"), 3)
+    noise = number(numbers.get("typical_noise_std_by_evidence"), 3)
     seconds = sum(cost["seconds"] for cost in numbers["stages"].values())
     return (
-        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std of a ray {noise}{scored}, "
-        f"{seconds:.1f} s; {numbers['stop_reason']}"
+        f"mean std {numbers['mean_std']:.3g} 1/mm, noise std of a ray {noise} by the evidence"
+        f"{scored}, {seconds:.1f} s; {numbers['stop_reason']}"
     )
 
 

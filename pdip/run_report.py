@@ -44,6 +44,11 @@ def typical_noise_std(result: Result, scan: Scan) -> float:
     return float(np.median(std[std.isfinite()].numpy()))
 
 
+def typical_noise_std_by_evidence(result: Result, scan: Scan) -> float:
+    """The same of the noise that the evidence chose, on which the error bars rest."""
+    return typical_noise_std(result, scan) * result.noise_std_by_evidence / result.fit.noise_std
+
+
 def keep_report_data(
     directory: RunDirectory, result: Result, scan: Scan, truth: Image | None
 ) -> None:

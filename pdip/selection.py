@@ -33,6 +33,7 @@ from pdip.kept import FIT_SECTIONS, Borrowing, Kept, identity
 from pdip.pipeline import reconstruct
 from pdip.posterior import ImagePosterior
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
+from pdip.report.words import WARNING
 from pdip.result import Result, mean_of
 from pdip.scan import Scan
 from pdip.selection_result import Score, Selection
@@ -90,7 +91,7 @@ def select(
             f"expected rays enough to withhold some of them, got {scan.sinogram.numel()}; compare "
             "settings on a larger scan"
         )
-    scores, lenders, told = [], {}, Told(observer)
+    scores, lenders, said = [], {}, set()
     for name, candidate in settings.items():
         observer.started(name)
         place = kept.checkpoints(candidate)
@@ -99,6 +100,7 @@ def select(
         if score is None:
             place = place if lender is place else Borrowing(place, lender)
             try:
+                told = Told(observer, name, said)
                 score = score_of(scan, held_out, candidate, told, place)
             except InputError as error:
                 kept.forget(candidate)
@@ -227,16 +229,23 @@ def checked(candidates: Mapping[str, Settings | Mapping]) -> dict[str, Settings]
 
 
 class Told(Observer):
-    """Passes on the progress of a candidate's stages and, once each, what was assumed."""
+    """Passes on the progress of a candidate's stages and, once each, what was assumed.
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._said: set[str] = set()
+    Args:
+        observer: is told.
+        name: of the candidate, which stands in its warnings.
+        said: what was assumed of candidates before.
+    """
+
+    def __init__(self, observer: Observer, name: str, said: set[str]) -> None:
+        self._observer, self._name, self._said = observer, name, said
 
     def progress(self, step: int, total: int, text: str) -> None:
         self._observer.progress(step, total, text)
 
     def assumed(self, sentence: str) -> None:
+        if sentence.startswith(WARNING):
+            sentence = f"{WARNING}{self._name}: {sentence.removeprefix(WARNING)}"
         if sentence not in self._said:
             self._said.add(sentence)
             self._observer.assumed(sentence)

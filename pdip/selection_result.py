@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pdip.report.words import WARNING
+
 STANDARD_ERRORS = 2
 """A margin below so many of its standard errors decides nothing."""
 HEADINGS = (
@@ -128,6 +130,14 @@ class Selection:
 
     @property
     def sentence(self) -> str:
+        """The verdict, and what the winner's own fit is warned of: the best may still be poor."""
+        doubts = [s.removeprefix(WARNING) for s in self.winner.assumptions if s.startswith(WARNING)]
+        return " ".join([
+            self.verdict, *(f"{WARNING}{self.winner.name}: {doubt}." for doubt in doubts)
+        ])  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
         """The winner and the margin, or that the difference is within its error."""
         others = [s for s in self.scores if s.failure is None and s is not self.winner]
         if not others:

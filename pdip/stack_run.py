@@ -72,7 +72,8 @@ class StackRun:
 
         Args:
             ended: called with each outcome, those of other ranks' slices at the end.
-            resume: go on with the slices that were begun and pass over those that are finished.
+            resume: go on with the slices that were begun, try those without a result again, and
+                pass over those that are finished.
 
         Raises:
             InputError: the folder of a slice holds another run.

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from test_cli import files, reconstruct
 
 from pdip import cli, pipeline
@@ -65,6 +66,31 @@ def test_a_comparison_prints_numbers_and_settings_that_differ_and_draws(tmp_path
     assert "PSNR" not in out  # neither had a truth
     assert "RMS difference of the images (1/mm): 0.2" in out
     assert "beyond the joint 95 % interval: 0" in out  # 0.2 < 1.96 sqrt(2) 0.1
+
+
+def test_the_slice_of_a_comparison_is_that_of_the_runs_that_are_stacks(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("pdip.commands.compare.draw_comparison", lambda *_: Figure())
+    for name in ("single", "stack/slices/0001", "stack/slices/0003", "other/slices/0003"):
+        finished_folder(tmp_path / name, shift=float(name[-1] == "3"))
+    single, stack, other = (tmp_path / name for name in ("single", "stack", "other"))
+
+    def compared(*arguments):
+        code, out, err = pdip_said(capsys, "compare", *arguments, "--out", tmp_path / "f.png")
+        apart = [line for line in out.splitlines() if line.startswith("RMS difference")]
+        return code, apart[0].split(": ")[1] if apart else err
+
+    for pair in ((single, stack), (stack, single)):
+        assert compared(*pair, "--slice", "1") == (0, "0")
+        assert compared(*pair, "--slice", "3") == (0, "1")
+        code, said = compared(*pair)
+        assert code == 2 and "name one of them with --slice N" in said
+    assert compared(stack, other, "--slice", "3") == (0, "0")
+    code, said = compared(single, single, "--slice", "1")
+    assert code == 2 and "leave --slice out" in said
+    code, said = compared(stack, other, "--slice", "1")
+    assert code == 2 and "(3); name one of them" in said
 
 
 def test_a_check_does_not_make_a_run_slower():
@@ -301,15 +327,27 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(files, tmp_pa
     assert "holds a run" in capsys.readouterr().out
 
 
-def test_a_stack_is_described_by_the_first_slice_that_can_be_used(files, tmp_path, capsys):
+def test_a_stack_is_described_by_its_first_usable_slice_and_those_without_a_result_are_named(
+    files, tmp_path, capsys
+):
     with np.load(files / "scan.npz") as fields:
         keys = {key: fields[key] for key in fields if key != "ground_truth"}
-    air = np.ones_like(keys["sinogram"])
-    for name, slices in (("part", [air, keys["sinogram"]]), ("air", [air, air])):
+    good = keys["sinogram"]
+    air, dead = np.ones_like(good), np.full_like(good, np.nan)
+    for name, slices in (("part", [air, good, air, good, air, dead]), ("air", [air, air])):
         np.savez(tmp_path / f"{name}.npz", **{**keys, "sinogram": np.stack(slices)})
     given = ["--config", files / "quick.yaml", "--out", tmp_path / "run"]
     code, out, _ = pdip_said(capsys, "validate", "--sinogram", tmp_path / "part.npz", *given)
-    assert code == 0 and "scan: 2 slices (0 to 1), each: " in out and "Read: slice 1." in out
+    assert code == 0 and "scan: 6 slices (0 to 5), each: " in out
+    assert "All were read; what follows is of slice 1." in out
+    refused = [line for line in out.splitlines() if line.startswith("no result: ")]
+    assert len(refused) == 2
+    assert refused[0].startswith("no result: slices 0, 2, 4: the sinogram is constant")
+    assert refused[1].startswith("no result: slice 5: ") and "NaN" in refused[1]
+    code, out, _ = pdip_said(
+        capsys, "validate", "--sinogram", tmp_path / "part.npz", "--slices", "1:4:2", *given
+    )
+    assert code == 0 and "no result" not in out
     code, _, err = pdip_said(capsys, "validate", "--sinogram", tmp_path / "air.npz", *given)
     assert code == 2 and "constant" in err
 

@@ -12,6 +12,7 @@ from pdip.cli import main
 from pdip.scan import ImageGrid
 
 GRID = ImageGrid((4, 5), 0.5)
+SLICES = [1, 3, 8]
 RNG = np.random.default_rng(3)
 
 
@@ -27,6 +28,8 @@ def finished_run(folder, shape=GRID.shape, **more):
         "versions": {"pdip": "1.2"},
         "assumptions": ["The axis is in the middle, σ is estimated."],
     }
+    if len(shape) == 3:
+        summary["slices"] = [{"slice": number} for number in SLICES]
     (folder / "summary.json").write_text(json.dumps(summary))
     grid = {"shape": list(GRID.shape), "pixel_mm": GRID.pixel_mm}
     (folder / "input.json").write_text(json.dumps({"sinogram": "abc", "grid": grid}))
@@ -49,7 +52,8 @@ def check_provenance(found) -> None:
 
 @pytest.mark.parametrize("shape", [GRID.shape, (3, *GRID.shape)])
 def test_tiff_pages_have_values_pixel_size_and_description(tmp_path, shape):
-    maps = exported(tmp_path, "tiff", shape=shape, bounds_95=RNG.uniform(size=(2, 4, 5)))
+    bounds = {"bounds_95": RNG.uniform(size=(2, 4, 5))} if len(shape) == 2 else {}  # of one scan
+    maps = exported(tmp_path, "tiff", shape=shape, **bounds)
     for name, values in maps.items():
         with tifffile.TiffFile(tmp_path / "run" / f"{name}.tif") as file:
             assert len(file.pages) == (1 if values.ndim == 2 else len(values))
@@ -63,6 +67,25 @@ def test_tiff_pages_have_values_pixel_size_and_description(tmp_path, shape):
             told = json.loads(page.description)
         assert (told["units"], told["pixel_mm"]) == ("1/mm", GRID.pixel_mm)
         check_provenance(told)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "hdf5", "numpy"])
+def test_exports_of_a_stack_say_which_slices_they_hold(tmp_path, kind):
+    exported(tmp_path, kind, shape=(3, *GRID.shape))
+    if kind == "tiff":
+        for name in ("reconstruction", "std"):
+            with tifffile.TiffFile(tmp_path / "run" / f"{name}.tif") as file:
+                assert json.loads(file.pages[0].description)["slices"] == SLICES
+                names = [page.tags["PageName"].value for page in file.pages]
+                assert names == ["slice 1", "slice 3", "slice 8"]
+    elif kind == "hdf5":
+        with h5py.File(tmp_path / "run" / "result.h5") as file:
+            data = file["entry/data"]
+            assert list(data.attrs["axes"]) == ["slice", "y", "x"]
+            assert data["slice"][()].tolist() == SLICES
+    else:
+        with np.load(tmp_path / "run" / "result.npz", allow_pickle=False) as found:
+            assert found["slices"].tolist() == SLICES
 
 
 @pytest.mark.parametrize("shape", [GRID.shape, (3, *GRID.shape)])

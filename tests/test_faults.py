@@ -231,6 +231,7 @@ def test_commands_on_a_run_leave_it_as_it_is_where_nothing_can_be_written(
     assert cli.main(list(map(str, arguments))) == 1
     said = sentence(capsys)
     assert "No space left on device" in said or "Permission denied" in said
+    assert "make room" in said and "--resume" not in said  # which these commands do not have
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert whole(tmp_path) and not (new.exists() and os.listdir(new))
 

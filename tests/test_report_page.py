@@ -200,7 +200,8 @@ def volume(count: int = 4, missing: int = 2) -> VolumeContents:
     image[missing] = std[missing] = np.nan
     rows = [
         {"slice": 10 + place, "mean_std": 0.001, "noise_std": 0.02, "log_evidence": 1.0,
-         "psnr": None, "converged": True, "seconds": 2.0, "typical_noise_std": 0.03,
+         "psnr": None, "converged": True, "seconds": 2.0, "typical_noise_std": 0.02,
+         "typical_noise_std_by_evidence": 0.03,
          "stop_reason": "stopped at max_steps=9: under-fitted"}
         for place in range(count)
     ]  # fmt: skip
@@ -216,7 +217,8 @@ def volume(count: int = 4, missing: int = 2) -> VolumeContents:
         grid=run.grid,
         summary=SUMMARY
         | scores
-        | {"slices": rows, "assumptions": told, "typical_noise_std": 0.0313},
+        | {"slices": rows, "assumptions": told, "typical_noise_std": 0.0313}
+        | {"typical_noise_std_by_evidence": 0.0417},
         settings=run.settings,
         parts=run.parts,
     )
@@ -327,7 +329,8 @@ def test_the_picture_of_the_rotation_axis_is_in_the_page_where_there_is_one(make
 def test_the_noise_of_a_stack_is_in_the_unit_of_the_page_of_a_scan():
     """A line integral, not the std of a ray of weight 1, which of photons is about 1."""
     words = Elements(volume_page(volume())).words
-    assert "typical noise std of a ray, mean 0.0313" in words and "slice 10 0.001 0.03 1" in words
+    assert "typical noise std of a ray, mean 0.0313 the same by the evidence 0.0417" in words
+    assert "slice 10 0.001 0.03 1" in words
 
 
 def test_the_typical_noise_is_the_median_of_the_rays_that_are_used():

@@ -12,7 +12,7 @@ from test_pipeline import Notes
 
 import pdip
 from pdip import cli, pipeline, selection
-from pdip.candidates import USUAL, candidates_of, grid, read_candidates
+from pdip.candidates import USUAL, candidates_of, grid, read_candidates, with_earlier
 from pdip.errors import ComputationError, InputError
 from pdip.kept import Along, DirectoryKept, identity
 from pdip.run_directory import RunDirectory
@@ -146,6 +146,47 @@ def test_a_difference_within_its_error_is_called_undecided():
     found = invented(0.0, 0.001, spread=1.0)
     assert found.undecided and "undecided" in found.sentence
     assert "candidate 0" in found.sentence and "candidate 1" in found.sentence
+
+
+def test_the_verdict_says_what_the_winners_own_fit_is_warned_of():
+    found = invented(1.0, 3.0)
+    doubt = "WARNING: a fit left a residual of 9 times the noise variance"
+    scores = [replace(score, assumptions=("the scale is 1", doubt)) for score in found.scores]
+    warned = replace(found, scores=(found.scores[0], scores[1]))
+    assert warned.sentence == (
+        f"{found.sentence} WARNING: candidate 1: a fit left a residual of 9 times the noise "
+        "variance."
+    )
+    assert replace(found, scores=(scores[0], found.scores[1])).sentence == found.sentence
+
+
+def test_a_warning_on_the_way_names_its_candidate_and_others_are_said_once():
+    notes, said = Notes(), set()
+    for name in ("one", "two"):
+        for sentence in ("the scale is 1", "WARNING: a residual is left"):
+            selection.Told(notes, name, said).assumed(sentence)
+    assert notes.assumptions == [
+        "the scale is 1", "WARNING: one: a residual is left", "WARNING: two: a residual is left",
+    ]  # fmt: skip
+
+
+def test_candidates_before_are_compared_again_unless_they_are_given(tmp_path):
+    directory = RunDirectory(tmp_path)
+    one, other = Settings.of(BASE), Settings.of(with_(evidence={"hyperprior": None}))
+    given = {"one": one, "other": Settings.of(with_(network={"channels": 6}))}
+    assert with_earlier(given, directory, pytest.fail) == given
+    entries = [
+        {"name": name, "settings": settings.resolved()}
+        for name, settings in (("renamed", one), ("other", other))
+    ]
+    directory.write_json("select.json", {"candidates": entries})
+    found = with_earlier(given, directory, pytest.fail)
+    assert list(found) == ["one", "other", "other before"]
+    assert found["one"] is one and found["other before"] == other
+    directory.write_json("select.json", {"candidates": [{}]})
+    warnings = []
+    assert with_earlier(given, directory, warnings.append) == given
+    assert "KeyError" in warnings[0] and "left out" in warnings[0]
 
 
 def test_one_view_alone_decides_nothing():
@@ -322,6 +363,18 @@ def test_the_command_prints_the_table_and_writes_the_winner(files, tmp_path, cap
     assert winner["dip"] == BASE["dip"]
     assert command(files, out, "--over", "network.channels=6,4,2", "--resume") == 0
     assert len(fits.weights) == 2
+    record = strict_json(out / "select.json")
+    given = "network.channels=6", "network.channels=4"
+    fewer = [name for name in (*given, "network.channels=2") if name != record["winner"]]
+    values = ",".join(name.partition("=")[2] for name in fewer)
+    assert command(files, out, "--over", f"network.channels={values}", "--resume") == 0
+    again = strict_json(out / "select.json")
+    assert again["winner"] == record["winner"] and len(fits.weights) == 2
+    assert {c["name"]: c["settings"] for c in again["candidates"]} == {
+        c["name"]: c["settings"] for c in record["candidates"]
+    }
+    won = yaml.safe_load((out / "winner.yaml").read_text())["network"]["channels"]
+    assert f"network.channels={won}" == record["winner"]
     assert command(files, out, "--over", "network.channels=4,6", "--seed", "1", "--resume") == 2
     assert "select.seed was 0 and is now 1" in capsys.readouterr().err
 
@@ -358,6 +411,7 @@ def test_overwriting_removes_every_candidate(scan, tmp_path):
         (["--over", "calibration.share=0.1,0.2"], "without a calibration check"),
         (["--check-calibration"], "--check-calibration is for pdip reconstruct"),
         (["--calibration.share=0.3"], "--calibration.share is for pdip reconstruct"),
+        (["--slices", "0:2"], "name it with --row"),
         (["--overr", "network.channels=2,4"], "nearest: '--over'"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -379,6 +433,13 @@ def test_settings_of_the_check_make_no_other_candidate():
 def test_the_help_of_select_offers_no_check(capsys):
     assert cli.main(["select", "--help"]) == 0
     assert "calibration" not in capsys.readouterr().out
+
+
+def test_the_help_of_select_offers_one_slice_and_not_several(capsys):
+    assert cli.main(["select", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--row " in told
+    assert not any(name in told for name in ("--slices", "--rows", "--scan.slices"))
 
 
 @pytest.mark.parametrize(
@@ -432,4 +493,4 @@ def test_a_stack_needs_the_name_of_one_slice(scan, tmp_path, capsys, monkeypatch
     assert "one slice" in capsys.readouterr().err
     score = Score("", torch.zeros(18).double())
     monkeypatch.setattr(selection, "score_of", lambda scan, held_out, *rest: score)
-    assert cli.main([*arguments, "--slices", "1:2"]) == 0
+    assert cli.main([*arguments, "--row", "1"]) == 0

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from html import unescape
+from itertools import count
 
 import numpy as np
 import pytest
@@ -28,8 +29,10 @@ from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy
 from pdip.errors import ComputationError, InputError
 from pdip.run_directory import RunDirectory
+from pdip.run_files import slice_sentence
 from pdip.run_report import rebuilt
 from pdip.scan import shepp_logan
+from pdip.stack_run import SliceOutcome
 
 pytestmark = pytest.mark.slow
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
@@ -149,15 +152,22 @@ def names(sentence: str, number: int) -> bool:
 
 
 def test_the_noise_of_a_stack_is_that_of_a_ray_as_its_slices_have_it(finished):
+    """As it was estimated and, in the lines, as the evidence chose it for the error bars."""
     numbers = json.loads((finished / "summary.json").read_text())
-    usual = []
+    usual, chosen = [], []
     for number in (0, 1, 3):
         folder = RunDirectory(finished / "slices" / f"{number:04d}")
         noise_std = folder.read_tensors("report.safetensors")[0]["ray_noise_std"]
         usual.append(np.median(noise_std[noise_std.isfinite()]))
+        own = folder.read_json("summary.json")
+        chosen.append(usual[-1] * own["noise_std_by_evidence"] / own["noise_std"])
+        line = slice_sentence(RunDirectory(finished), SliceOutcome(number))
+        assert f"noise std of a ray {chosen[-1]:.3g} by the evidence" in line
     assert numbers["typical_noise_std"] == pytest.approx(np.mean(usual), rel=1e-12)
-    shown = f"<dd>{np.mean(usual):.3g}</dd>"
-    assert shown in (finished / "report.html").read_text()
+    found = numbers["typical_noise_std_by_evidence"]
+    assert found == pytest.approx(np.mean(chosen), rel=1e-12)
+    page = (finished / "report.html").read_text()
+    assert all(f"<dd>{np.mean(values):.3g}</dd>" in page for values in (usual, chosen))
 
 
 def test_what_a_slice_is_warned_of_on_its_way_is_in_its_page_and_that_of_the_stack(
@@ -269,6 +279,41 @@ def test_a_computation_without_honest_result_is_one_slice_less(files, tmp_path, 
     numbers = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert numbers["slices"][1] == {"slice": 1, "failure": "the fit died"}
     assert not (tmp_path / "run" / "slices" / "0001").exists()
+
+
+def test_resume_says_of_a_stack_with_failed_slices_what_its_run_said(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    assert cli.main(["resume", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert "slice 2: no result: the sinogram is constant" in out
+    assert "1 of 4 slices have no result and are NaN in the volumes: 2;" in err.splitlines()[-1]
+    for name in ARRAYS:
+        assert np.array_equal(volume(folder, name), volume(finished, name), equal_nan=True)
+
+
+def test_resume_tries_a_slice_again_that_failed_not_for_its_data(
+    files, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        refused = InputError("expected a scan whose posterior fits into 0 GB")
+        patch.setattr(pipeline, "check_memory", failing_from(2, refused))
+        assert reconstruct(files, tmp_path / "run", "--slices", ":2") == 1
+    assert np.isnan(volume(tmp_path / "run")[1]).all()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert np.isfinite(volume(tmp_path / "run")).all()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert "the run in" in capsys.readouterr().out.splitlines()[-1]
+
+
+def failing_from(call: int, error: Exception):
+    """A function that raises from this call on, counted from 1."""
+    calls = count(1)
+
+    def fail(*arguments, **keywords):
+        if next(calls) >= call:
+            raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(

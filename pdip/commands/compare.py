@@ -24,6 +24,7 @@ EXAMPLE = "pdip compare runs/first runs/second"
 LEVEL = 0.95
 NUMBERS = {
     "typical_noise_std": "typical noise std of a ray",
+    "typical_noise_std_by_evidence": "… by the evidence",
     "noise_std": "noise std of a ray of weight 1", "noise_std_by_evidence": "… by the evidence",
     "log_evidence": "log evidence (nats)", "mean_std": "mean std (1/mm)", "psnr": "PSNR (dB)",
     "ssim": "SSIM", "relative_l2": "relative l2 error",
@@ -58,7 +59,7 @@ class FinishedRun:
 
     @classmethod
     def read(cls, path: str, number: int | None) -> "FinishedRun":
-        """The run in a folder, or that of a slice of its stack.
+        """The run in a folder, or that of slice ``number`` of its stack.
 
         Raises:
             InputError: no finished run is there, or a file is damaged.
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``pdip compare``."""
     parser.add_argument("first", metavar="RUN_A", help="folder of a finished run")
     parser.add_argument("second", metavar="RUN_B", help="folder of another one on the same pixels")
-    parser.add_argument("--slice", metavar="N", type=int, help="slice of the runs of stacks")
+    parser.add_argument("--slice", metavar="N", type=int, help="slice, of a run of a stack")
     parser.add_argument("--out", metavar="F.png", help="the figure [runs/<A>-<B>.png]")
 
 
@@ -95,11 +96,13 @@ def run(command: argparse.Namespace) -> int:
     """Print the table and write the figure.
 
     Raises:
-        InputError: a run is not finished, or they have different pixels.
+        InputError: a run is not finished, they have different pixels, or a slice is named where
+            neither is of a stack.
     """
-    first, second = (
-        FinishedRun.read(path, command.slice) for path in (command.first, command.second)
-    )
+    paths = command.first, command.second
+    stacks = [bool(RunDirectory(path).slice_numbers()) for path in paths]
+    numbers = [command.slice if stack or not any(stacks) else None for stack in stacks]
+    first, second = map(FinishedRun.read, paths, numbers)
     check_same_pixels(first, second)
     place = Path(command.out or Path("runs", _figure_name(first, second)))
     if place.suffix.lower() != ".png":

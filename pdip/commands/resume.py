@@ -62,9 +62,13 @@ def _arguments(directory: RunDirectory) -> list[str]:
 
 
 def _finished(directory: RunDirectory, kept: dict[str, Any]) -> bool:
+    """Whether all that was asked for is there: every slice of a stack, the check of a scan."""
     if not directory.finished:
         return False
-    return not kept.get("check_calibration") or "calibration" in directory.read_json(SUMMARY)
+    numbers = directory.read_json(SUMMARY)
+    if any("failure" in row for row in numbers.get("slices", ())):
+        return False
+    return not kept.get("check_calibration") or "calibration" in numbers
 
 
 def _present(directory: RunDirectory, path: str) -> str:

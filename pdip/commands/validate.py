@@ -14,6 +14,7 @@ from pdip.plan import check_memory, foreseen, most_rows
 from pdip.ray.choice import choose_engine
 from pdip.ray.engine import build_engine
 from pdip.report.information import beam_lines
+from pdip.report.sentences import of_slices
 from pdip.report.words import scan_sentence
 from pdip.scan import Scan, Stack
 from pdip.settings import Settings, chosen, defaults
@@ -37,7 +38,7 @@ def run(command: argparse.Namespace) -> int:
     request = Request.of(command)
     request.directory.free(resume=command.resume, overwrite=command.overwrite)
     whole, truth = request.stack() if request.is_stack else request.scan()
-    where, scan = ("{}", whole) if isinstance(whole, Scan) else _first_usable(whole)
+    where, scan, refused = ("{}", whole, []) if isinstance(whole, Scan) else _read_through(whole)
     lines = {
         "scan": where.format(scan_sentence(scan.geometry, scan.grid)),
         **beam_lines(scan.geometry, scan.binning),
@@ -52,28 +53,39 @@ def run(command: argparse.Namespace) -> int:
         print(f"{name}: {sentence}")
     for sentence in scan.assumptions:
         print(f"assumed: {sentence}")
+    for sentence in refused:
+        print(f"no result: {sentence}")
     print("valid: pdip reconstruct would begin; nothing was computed or written")
     return 0
 
 
-def _first_usable(stack: Stack) -> tuple[str, Scan]:
-    """A slice that can be read, and the words around what is said of it; others may be air.
+def _read_through(stack: Stack) -> tuple[str, Scan, list[str]]:
+    """Every slice read, one at a time.
+
+    Returns:
+        the words around what is said of a slice, the first slice that can be used, and which
+        slices cannot and why.
 
     Raises:
-        InputError: there is none.
+        InputError: none can be used.
     """
+    usable, failures = None, {number: [] for number in stack.numbers}
     for number in stack.numbers:
         try:
             scan = stack.scan(number)
         except InputError as error:
-            failure = error
+            failures[number].append(str(error))
+            last_failure = error
         else:
-            first, last = stack.numbers[0], stack.numbers[-1]
-            return (
-                f"{len(stack)} slices ({first} to {last}), each: {{}} Read: slice {number}.",
-                scan,
-            )
-    raise failure
+            usable = usable or (number, scan)
+    if usable is None:
+        raise last_failure
+    first, last = stack.numbers[0], stack.numbers[-1]
+    where = (
+        f"{len(stack)} slices ({first} to {last}), each: {{}} All were read; what follows is of "
+        f"slice {usable[0]}."
+    )
+    return where, usable[1], of_slices(failures)
 
 
 def _value_words(scan: Scan) -> str:

@@ -2,13 +2,14 @@
 
 /entry/data/reconstruction         (height, width) or (slices, height, width), 1/mm or as asked
 /entry/data/std                    the same; reconstruction_errors is another name of it
+/entry/data/slice                  of a stack: the numbers of the slices in the scan file
 /entry/data/x, /entry/data/y       centres of columns and rows, mm; row 0 has the largest y
 /entry/pdip                        where it comes from: software, scan, assumptions, settings
 
 https://manual.nexusformat.org/classes/base_classes/NXdata.html
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import h5py
@@ -24,6 +25,7 @@ def write_hdf5(
     stream: IO[bytes],
     maps: Mapping[str, MapInUnit],
     grid: ImageGrid,
+    slices: Sequence[int],
     quantities: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> None:
@@ -33,6 +35,7 @@ def write_hdf5(
         stream: open for writing and reading, from its start.
         maps: name -> image or volume, with ``reconstruction``.
         grid: their pixels.
+        slices: the numbers of a volume's slices; none of an image.
         quantities: name -> what it is, in words.
         provenance: name -> text or list of texts.
     """
@@ -41,7 +44,7 @@ def write_hdf5(
         entry = file.create_group("entry")
         entry.attrs.update(NX_class="NXentry", default="data")
         data = entry.create_group("data")
-        axes = ["y", "x"] if len(maps[SIGNAL].shape) == 2 else [".", "y", "x"]
+        axes = ["slice", "y", "x"] if slices else ["y", "x"]
         data.attrs.update(NX_class="NXdata", signal=SIGNAL, axes=axes, pixel_mm=grid.pixel_mm)
         for name, values in maps.items():
             dataset = data.create_dataset(name, values.shape, np.float32)
@@ -54,6 +57,9 @@ def write_hdf5(
         for name, centres in zip(("x", "y"), grid.centres_mm(), strict=True):
             data[name] = centres
             data[name].attrs["units"] = "mm"
+        if slices:
+            data["slice"] = np.array(slices)
+            data["slice"].attrs["long_name"] = "slice of the scan, counted from 0"
         process = entry.create_group("pdip")
         process.attrs["NX_class"] = "NXprocess"
         for key, value in provenance.items():

@@ -70,12 +70,13 @@ def volume_page(stack: VolumeContents) -> str:
             ("slices with a result", f"{len(done)} of {count}"),
             ("mean std", f"{number(summary['mean_std'], 2)} 1/mm"),
             ("typical noise std of a ray, mean", number(summary.get("typical_noise_std"), 3)),
+            ("the same by the evidence", number(summary.get("typical_noise_std_by_evidence"), 3)),
             ("computing time", duration(summary)),
         ],
         images=images,
         shown_note=note,
-        slice_head=["slice", "mean std (1/mm)", "typical noise std of a ray", "log evidence",
-                    "PSNR (dB)", "seconds", "solves and searches converged"],
+        slice_head=["slice", "mean std (1/mm)", "noise std of a ray by the evidence",
+                    "log evidence", "PSNR (dB)", "seconds", "solves and searches converged"],
         slice_rows=rows,
         std_drawing=Markup(
             draw_histories(
@@ -98,7 +99,9 @@ def _shown_slices(volume: np.ndarray) -> list[int]:
 
 
 def _slice_row(row: Mapping[str, Any], links: Mapping[int, str]) -> dict[str, Any]:
-    keys = ("mean_std", "typical_noise_std", "log_evidence", "psnr", "seconds", "converged")
+    keys = (
+        "mean_std", "typical_noise_std_by_evidence", "log_evidence", "psnr", "seconds", "converged",
+    )  # fmt: skip
     return {
         "number": row["slice"],
         "link": links.get(row["slice"], ""),

@@ -14,7 +14,8 @@ from pdip.scan import ImageGrid
 
 MEANS = (
     "psnr", "ssim", "relative_l2", "log_likelihood_per_pixel", "coverage_95", "noise_std",
-    "noise_std_by_evidence", "typical_noise_std", "log_evidence", "mean_std",
+    "noise_std_by_evidence", "typical_noise_std", "typical_noise_std_by_evidence", "log_evidence",
+    "mean_std",
 )  # fmt: skip
 """Numbers of a slice's summary whose mean over slices is that of the volume."""
 SHOWN_SLICES = 4
