@@ -20,7 +20,8 @@ sys.path.insert(0, str(HERE.parent))  # pdip of this checkout
 
 from pdip.report.experiment_tables import grouped, mean_and_error  # noqa: E402
 
-PAGE, METHODS = HERE / "results.md", HERE / "measured" / "kmnist_calibration.json"
+PAGE, MEASURED = HERE / "results.md", HERE / "measured"
+METHODS, BENCHMARKS = "kmnist_calibration.json", "benchmarks.json"
 MARKED = re.compile(r"(<!-- table: (\w+)([^>]*) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SETTING = ("noise", "views", "method")
 JOINT, COVERAGE = "log_likelihood_per_pixel", "coverage_95"
@@ -108,16 +109,48 @@ def line(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-TABLES = {"methods": methods_table, "views": views_table}
+def search_table(numbers: Mapping[str, Any]) -> str:
+    """The search for hyperparameters, and how much longer the standard algorithms take."""
+    problems = numbers["problems"]
+    others = [cost["name"] for cost in problems[0]["standard"]]
+    titles = ["problem", "rays, combinations", "network passes", "ours", *others]
+    lines = [line(titles), "|---" * len(titles) + "|"]
+    for one in problems:
+        made = [stage["passes"] for stage in one["stages"] if stage["name"] in SEARCH]
+        ratios = [list(cost["standard_over_ours"].values()) for cost in one["standard"]]
+        lines.append(line([
+            one["problem"].replace("x", " x "),
+            f"{one['rays']}, {one['combinations'] or 'all'}",
+            sum(passes["jvp"] + passes["vjp"] for passes in made),
+            f"{one['search_seconds']:.0f} s",
+            *(f"{low:.0f} to {high:.0f} times as long" for low, high in ratios),
+        ]))  # fmt: skip
+    return "\n".join(lines)
 
 
-def written(page: str, rows: Sequence[Mapping[str, Any]]) -> str:
+SEARCH = ("linearise", "evidence")
+"""Stages of the search for hyperparameters."""
+TABLES = {
+    "methods": (METHODS, methods_table),
+    "views": (METHODS, views_table),
+    "search": (BENCHMARKS, search_table),
+}
+"""Name of a table -> the file of its numbers, and what writes it."""
+
+
+def measured() -> dict[str, Any]:
+    """The numbers of every file."""
+    return {path.name: json.loads(path.read_text()) for path in sorted(MEASURED.glob("*.json"))}
+
+
+def written(page: str, numbers: Mapping[str, Any]) -> str:
     """A page with its tables made anew."""
 
     def table(found: re.Match) -> str:
         start, name, keywords, end = found.groups()
         given = dict(word.split("=") for word in keywords.split())
-        return f"{start}\n{TABLES[name](rows, **given)}\n\n{end}"
+        file, table_of = TABLES[name]
+        return f"{start}\n{table_of(numbers[file], **given)}\n\n{end}"
 
     return MARKED.sub(table, page)
 
@@ -126,14 +159,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--add", type=Path, metavar="ROWS", help="JSON lines of the experiment")
     given = parser.parse_args()
-    rows = json.loads(METHODS.read_text())
     if given.add is not None:
+        rows = json.loads((MEASURED / METHODS).read_text())
         new = summarised(map(json.loads, given.add.read_text().splitlines()))
         names = {tuple(row[key] for key in SETTING) for row in new}
         rows = [row for row in rows if tuple(row[key] for key in SETTING) not in names] + new
         rows.sort(key=lambda row: (row["noise"], row["views"], -row[JOINT][0]))
-        METHODS.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-    PAGE.write_text(written(PAGE.read_text(), rows))
+        text = ",\n".join(map(json.dumps, rows))
+        (MEASURED / METHODS).write_text(f"[\n{text}\n]\n")
+    PAGE.write_text(written(PAGE.read_text(), measured()))
 
 
 if __name__ == "__main__":

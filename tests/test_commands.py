@@ -328,7 +328,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(files, tmp_pa
 
 
 def test_a_stack_is_described_by_its_first_usable_slice_and_those_without_a_result_are_named(
-    files, tmp_path, capsys
+    files, tmp_path, capsys, monkeypatch
 ):
     with np.load(files / "scan.npz") as fields:
         keys = {key: fields[key] for key in fields if key != "ground_truth"}
@@ -344,6 +344,11 @@ def test_a_stack_is_described_by_its_first_usable_slice_and_those_without_a_resu
     assert len(refused) == 2
     assert refused[0].startswith("no result: slices 0, 2, 4: the sinogram is constant")
     assert refused[1].startswith("no result: slice 5: ") and "NaN" in refused[1]
+    with monkeypatch.context() as few:
+        few.setattr("pdip.commands.validate.MOST_READ", 2)
+        _, out, _ = pdip_said(capsys, "validate", "--sinogram", tmp_path / "part.npz", *given)
+    assert "One of 3 was read; what follows is of slice 3." in out
+    assert "no result: slice 0: the sinogram is constant" in out and "slice 5" not in out
     code, out, _ = pdip_said(
         capsys, "validate", "--sinogram", tmp_path / "part.npz", "--slices", "1:4:2", *given
     )
