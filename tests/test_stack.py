@@ -146,6 +146,14 @@ def test_a_bad_slice_is_refused_alone_when_it_is_asked_for(tmp_path, ending):
     assert "NaN" in refusal(stack.scan, 2)
 
 
+def test_the_middle_is_a_slice_that_can_be_used(tmp_path):
+    bad, none = STACK.copy(), np.full_like(STACK, np.nan)
+    bad[2] = np.nan
+    stack = read_stack(save(tmp_path / "stack.npz", bad, **KEYS))
+    assert torch.equal(stack.middle.sinogram, torch.from_numpy(STACK[1]))
+    assert "NaN" in refusal(lambda: read_stack(save(tmp_path / "none.npz", none, **KEYS)).middle)
+
+
 def test_weights_are_those_of_the_slice_or_shared(tmp_path):
     own = read_stack(save(tmp_path / "own.npz", weights=STACK), view_step=2)
     assert torch.equal(own.scan(2).weights, torch.from_numpy(STACK[2, ::2]))

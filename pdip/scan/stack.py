@@ -102,8 +102,18 @@ class Stack:
 
     @property
     def middle(self) -> Scan:
-        """The slice in the middle of those to reconstruct."""
-        return self.scan(self.numbers[len(self.numbers) // 2])
+        """Of the slices to reconstruct that can be used, the one nearest to the middle.
+
+        Raises:
+            InputError: none of them can be used.
+        """
+        half = len(self.numbers) // 2
+        for place in sorted(range(len(self.numbers)), key=lambda place: abs(place - half)):
+            try:
+                return self.scan(self.numbers[place])
+            except InputError as error:
+                refused = error
+        raise refused
 
     def resized(self, image_size: int) -> "Stack":
         """Return the stack on image_size x image_size pixels over the same side."""
