@@ -5,10 +5,14 @@ import typing
 from pathlib import Path
 
 import pytest
+from cases import MODELS
+from dense_model import build
 
+from pdip import UNet
 from pdip.config import OneSentenceParser, add_setting_options, read_sections, settings_of
 from pdip.errors import InputError
-from pdip.evidence import NetworkWeights, TVPredCP
+from pdip.evidence import NetworkWeights, TVPredCP, optimise_evidence
+from pdip.linearised import unet_prior
 from pdip.settings import STAGES, WORDS, Settings, chosen, keywords
 
 
@@ -145,6 +149,14 @@ def test_numbers_out_of_range_are_refused_before_anything_is_computed(section, k
     for number in (-1, 0) if (section, key) in NOT_ZERO else (-1,):
         with pytest.raises(InputError, match=key):
             Settings.of({section: {key: number}})
+
+
+def test_the_stages_themselves_refuse_them():
+    with pytest.raises(InputError, match="positive prior variance"):
+        unet_prior(UNet(scales=1, channels=2), variance=0.0)
+    model, scan, _ = build(MODELS["through"])
+    with pytest.raises(InputError, match="max_evaluations of at least 1"):
+        optimise_evidence(model, scan, max_evaluations=0)
 
 
 @pytest.mark.parametrize(
