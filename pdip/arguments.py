@@ -177,8 +177,14 @@ def add_roi(parser: argparse.ArgumentParser) -> list[str]:
     parser.add_argument("--slice", metavar="N", type=int, help="slice of the run of a stack")
     add_unit(parser)
     region = parser.add_mutually_exclusive_group(required=True)
-    region.add_argument("--mask", metavar="M.npy", help="image of 0 and 1, true inside")
-    region.add_argument("--box", metavar="R0:R1,C0:C1", help="rows and columns, counted from 0")
+    region.add_argument(
+        "--mask", metavar="M.npy", help="array of the image's shape, 1 or true inside"
+    )
+    region.add_argument(
+        "--box",
+        metavar="R0:R1,C0:C1",
+        help="rows R0 to R1 - 1 from the top, columns C0 to C1 - 1, counted from 0",
+    )
     return list(parser._option_string_actions)
 
 

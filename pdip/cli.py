@@ -273,7 +273,7 @@ def begun(directory: RunDirectory, scan: Scan | Stack, settings: dict, command: 
 def run_resume(command: argparse.Namespace) -> int:
     """``pdip resume``: the command that made the run in a folder once more, with ``--resume``."""
     directory = RunDirectory(command.directory)
-    arguments = resume.resuming_arguments(directory)
+    arguments = resume.resuming_arguments(directory, command.check_calibration)
     if arguments:
         return answered(arguments)
     print(f"finished: the run in {directory.path} is complete, there is nothing to go on with")

@@ -184,6 +184,10 @@ def test_a_run_goes_on_with_its_own_settings_and_files(tmp_path):
     assert "--check-calibration" in resuming_arguments(directory)  # the check is not done
     (directory.path / "summary.json").write_text('{"calibration": {}}')
     assert resuming_arguments(directory) == []
+    unchecked = begun(tmp_path / "other", name="reconstruct", sinogram=str(scan))
+    (unchecked.path / "summary.json").write_text("{}")
+    assert resuming_arguments(unchecked) == []
+    assert resuming_arguments(unchecked, check=True)[-1] == "--check-calibration"
 
 
 def test_what_cannot_be_gone_on_with_is_told_why(tmp_path, capsys):

@@ -171,6 +171,13 @@ def test_named_geometry_file_replaces_the_one_in_the_npz_but_not_its_grid(tmp_pa
     scan = read_scan(path, yaml)
     assert scan.geometry == ParallelBeam([0, 40, 60, 80, 90, 99], 9, 0.7)
     assert scan.grid == ImageGrid((5, 5), 1.2)
+    replaced = "The geometry in scan.npz is replaced as a whole by that of other.yaml."
+    assert replaced in scan.assumptions
+    yaml.write_text("image_shape: [6, 6]\npixel_mm: 1.0")
+    kept = read_scan(path, yaml)
+    assert kept.grid == ImageGrid((6, 6), 1.0) and not any(
+        "replaced" in s for s in kept.assumptions
+    )
 
 
 def test_image_size_and_view_step_keep_field_of_view_and_angles(tmp_path):

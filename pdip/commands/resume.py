@@ -18,6 +18,9 @@ FLAGS = ("check_calibration", "deterministic")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``pdip resume``."""
     parser.add_argument("directory", metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--check-calibration", action="store_true", help="and check its error bars on withheld rays"
+    )
 
 
 def kept_command(command: argparse.Namespace) -> dict[str, Any]:
@@ -31,8 +34,12 @@ def kept_command(command: argparse.Namespace) -> dict[str, Any]:
 
 
 @by_first
-def resuming_arguments(directory: RunDirectory) -> list[str]:
+def resuming_arguments(directory: RunDirectory, check: bool = False) -> list[str]:
     """The command line that goes on with the run in a folder; empty where it is finished.
+
+    Args:
+        directory: of the run.
+        check: also check the calibration, whether the run was asked to or not.
 
     Raises:
         InputError: the folder holds no run, one that does not say how it was made, or its input
@@ -41,16 +48,17 @@ def resuming_arguments(directory: RunDirectory) -> list[str]:
     if not directory.holds(INPUT):
         raise InputError(f"{directory.path} holds no run ({INPUT} is not there); name its folder.")
     with directory.understood():
-        return _arguments(directory)
+        return _arguments(directory, check)
 
 
-def _arguments(directory: RunDirectory) -> list[str]:
+def _arguments(directory: RunDirectory, check: bool) -> list[str]:
     kept = directory.read_json(INPUT).get(COMMAND)
     if kept is None or kept["name"] != "reconstruct":
         raise InputError(
             f"{directory.path} does not say how its run was made (a slice, a candidate, pdip "
             "select or an earlier pdip); give the command that made it again with --resume."
         )
+    kept = kept | {"check_calibration": check or kept.get("check_calibration", False)}
     if _finished(directory, kept):
         return []
     arguments = ["reconstruct", "--resume", "--out", str(directory.path)]

@@ -187,7 +187,12 @@ def fields_with_geometry(
         if geometry is not None:
             said += (f"The geometry is read from {geometry.name} next to the scan.",)
     if geometry is not None:
-        fields, kept = _with_sidecar(fields, read_sidecar(geometry))
+        sidecar = read_sidecar(geometry)
+        replaces = _own_geometry(fields) and any(key in sidecar for key in GEOMETRY_KEYS)
+        fields, kept = _with_sidecar(fields, sidecar)
+        if replaces:
+            replaced = Path(geometry).name
+            said += (f"The geometry in {path.name} is replaced as a whole by that of {replaced}.",)
         if any(key in kept for key in ANGLE_KEYS):
             said += (f"The view angles are those of {path.name}, as the geometry file lists none.",)
         if PITCH in kept:
