@@ -3,7 +3,7 @@
 # ruff: noqa: I001 (the order of the imports is that of the pipeline)
 
 from pdip import threads as threads
-from pdip.version import VERSION as __version__
+from pdip.version import VERSION as __version__  # noqa: F401
 from pdip.errors import ComputationError, InputError
 from pdip.device import deterministic
 from pdip.scan import (
@@ -50,7 +50,6 @@ from pdip.units import Unit
 from pdip.calibration_check import CalibrationCheck, check_calibration
 
 __all__ = [
-    "__version__",
     "InputError",
     "ComputationError",
     "deterministic",
