@@ -29,6 +29,7 @@ from pdip.pipeline import reconstruct
 from pdip.posterior import SavedPosterior
 from pdip.ranks import LostRank, rank, speaks, together
 from pdip.region import read_box, read_mask, slice_directory
+from pdip.report.words import plus_minus
 from pdip.result import Result
 from pdip.run_directory import POSTERIOR, SUMMARY, RunDirectory
 from pdip.run_files import (
@@ -293,6 +294,5 @@ def run_roi(command: argparse.Namespace) -> int:
     )
     pixels = int(mask.sum())
     plural = "s" if pixels > 1 else ""
-    std = float(f"{std:.2g}")  # two digits, and 110 for 1.1e+02
-    print(f"{mean:.6g} ± {std:g} {command.unit} (mean over {pixels} pixel{plural})")
+    print(f"{plus_minus(mean, std)} {command.unit} (mean over {pixels} pixel{plural})")
     return 0

@@ -36,22 +36,25 @@ class Passes:
 def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) -> Passes:
     """The passes from the linearised model to the std for one restart, all rounds."""
     pixels, rows = model.image.numel(), usual_rows(solver, num_rays)
-    stored = model.features.pixel_gram is not None
-    pairs, gram, cross = Passes(1, 1), Passes(vjp=rows), Passes(jvp=rows)
-    edges = Passes(vjp=min(MAX_EDGES, model.features.num_edges))
-    drawn, pixel_bases = Passes(jvp=STD_SAMPLES), Passes()
-    variance = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else drawn
-    kept = drawn if pixels <= MAX_EXACT_PIXELS else Passes()  # the draws behind the std are kept
+    stored = model.features.latent.pixel_gram is not None
+    pairs, edges = Passes(1, 1), Passes(vjp=min(MAX_EDGES, model.features.num_edges))
+    gram, cross, drawn = Passes(vjp=rows), Passes(jvp=rows), Passes(jvp=STD_SAMPLES)
+    variance, kept = drawn, Passes()  # the draws behind the std are kept
     if stored:
-        pixel_bases, variance = Passes(vjp=pixels), Passes()
-        gram = cross = edges = kept = Passes()
+        edges = gram = cross = variance = Passes()
+    elif pixels <= MAX_EXACT_PIXELS:
+        variance, kept = Passes(), drawn
+    pixel_bases = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else Passes()
     first = again = edges + gram
     if solver.compresses:
-        range_of_rows = pairs * rows if stored else cross
-        left = pairs * PROBES
-        first = first + pairs * rows + left * ceil(rows / BLOCK)
-        first = first + (range_of_rows + left + gram) * (solver.rounds - 1)
-        again = again + pairs * rows + left
+        left, known = pairs * PROBES, 0
+        again, first = again + pairs * rows + left, edges
+        for used in [solver.coarse()] * (solver.rounds - 1) + [solver]:
+            chosen = usual_rows(used, num_rays)
+            looks = ceil((chosen - known) / BLOCK) + (known > 0)
+            first = first + pairs * (chosen - known) + left * looks
+            first = first + (pairs * known if stored else Passes(jvp=known, vjp=chosen))
+            known = chosen
     if isinstance(solver, CG):
         columns = solver.num_probes + 1
         evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)

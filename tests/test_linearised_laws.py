@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -250,10 +251,20 @@ def test_features_stored_or_not_are_the_same(name, quantity, monkeypatch):
     stored = build(MODELS[name])[0]
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
     passed = build(MODELS[name])[0]
-    assert stored.features.pixel_gram is not None and passed.features.pixel_gram is None
-    room = "measurement" if quantity == "gram" else "features"
-    values = [getattr(getattr(model, room), quantity) for model in (passed, stored)]
-    assert relative(*values) < EXACT
+    assert stored.features.latent.pixel_gram is not None
+    assert passed.features.latent.pixel_gram is None
+    rooms = {"gram": "measurement", "pixel_variance": "features.latent"}
+    quantity = attrgetter(f"{rooms.get(quantity, 'features')}.{quantity}")
+    assert relative(quantity(passed), quantity(stored)) < EXACT
+
+
+def test_a_new_slope_takes_over_what_is_known_of_h(monkeypatch):
+    monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+    model, _, _ = build(MODELS["before norms"])
+    known = model.features.latent.pixel_variance
+    steeper = model.with_slope(2 * model.slope).features
+    assert steeper.latent.pixel_variance is known
+    assert relative(steeper.edge_variance, 4 * model.features.edge_variance) < EXACT
 
 
 def test_edge_variance_is_that_of_the_dense_differences():

@@ -12,6 +12,7 @@ from pdip.baselines import gaussian
 from pdip.errors import InputError
 from pdip.posterior import SavedPosterior
 from pdip.report.viewer import Viewer
+from pdip.report.words import plus_minus
 from pdip.scan import ImageGrid
 
 # ipympl 0.10.0 makes its toolbar in a way that traitlets will refuse one day.
@@ -107,7 +108,7 @@ def said(posterior, rows, columns) -> str:
     inside[rows, columns] = True
     mean = posterior.image[inside].mean()
     std = posterior.covariance(inside).mean().sqrt()  # 1ᵀ C 1 / n²
-    return f"{mean:.4g} ± {std:.2g} 1/mm"
+    return f"{plus_minus(float(mean), float(std))} 1/mm"
 
 
 def test_viewer_says_mean_and_std_of_its_box(viewer):

@@ -67,7 +67,7 @@ def test_the_posterior_tells_the_passes_it_makes(restarts, counted, monkeypatch)
     monkeypatch.setattr("pdip.posterior.posterior.MAX_EXACT_PIXELS", 0)
     monkeypatch.setattr("pdip.posterior.posterior.STD_SAMPLES", 128)
     model, scan, _ = build(MODELS["before"])
-    assert model.features.params_image is not None
+    assert model.features.latent.params_image is not None
     counted["forward"], told = 0, []
     pooled_posterior([model] * restarts, scan, progress=lambda *words: told.append(words))
     assert told == sorted(told)

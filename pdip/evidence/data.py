@@ -217,7 +217,7 @@ class Data:
         if model.measurement.compression is None or not len(self._rows_used(model)):
             return None
         basis, parts = self.basis(model), []
-        if model.features.pixel_gram is not None:
+        if model.features.latent.pixel_gram is not None:
             return self.signal(model, basis)
         for chunk in self.rows_in_weights(model).split(CHUNK):
             images = model.slope * model.jacobian.forward(model.prior.covariance_apply(chunk))

@@ -137,12 +137,11 @@ def optimise_evidence(
             converged, gradient_norm = kept["converged"].tolist(), kept["gradient_norm"].tolist()
             continue
         told = partial(_told, progress, len(history), max_evaluations)
-        model = data.observed(model, solver, *objective.groups(data), tell=told)
+        used = solver if number == rounds - 1 else solver.coarse()
+        model = data.observed(model, used, *objective.groups(data), tell=told)
         if solver.compresses:
             told("the first evaluation, with all that is computed once")
-        search = _Search(
-            data, objective, hyperprior, solver.warm(), learn_noise, gradient_tolerance
-        )
+        search = _Search(data, objective, hyperprior, used.warm(), learn_noise, gradient_tolerance)
         model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
         found = {"history": history, "converged": converged, "gradient_norm": gradient_norm}
         place.keep(choice_of(model) | {name: exact(value) for name, value in found.items()})

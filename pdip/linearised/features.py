@@ -14,57 +14,38 @@ from pdip.linearised.prior import ParameterPrior
 from pdip.typing import Image, Sinogram
 
 MAX_STORED_PIXELS = 1600  # up to here the Gram bases of all pixels are stored
+CHUNK = 64
 MAX_EDGES = 512  # beyond, the expected total variation is that of so many random edges
 
 
 @dataclass(frozen=True)
-class Features:
-    """Gram bases of the pixels of small images, variance bases of edges and pixels, for one S.
+class LatentFeatures:
+    """What is needed of h alone, before the slope: computed once for all slopes.
 
     Attributes:
         jacobian: J_h.
-        ray: A.
         prior: supplies the patterns P_c; its hyperparameters play no role.
-        image: x*.
-        slope: S.
         pixel_gram: ``J_h P_c J_hᵀ`` of all pixels, (patterns, pixels, pixels), for small images;
             with it, a new slope costs no network pass. None for larger ones.
     """
 
     jacobian: Jacobian
-    ray: object
     prior: ParameterPrior
-    image: Image
-    slope: Image
     pixel_gram: Tensor | None
 
     @classmethod
-    def of(cls, jacobian, ray, prior, slope, image) -> Features:
-        pixels, pixel_gram = image.numel(), None
-        if pixels <= MAX_STORED_PIXELS:
-            unit = torch.eye(pixels, dtype=image.dtype, device=image.device)
-            pixel_gram = gram_bases(jacobian.adjoint(unit.reshape(-1, *image.shape)), prior)
-        return cls(jacobian, ray, prior, image, slope, pixel_gram)
-
-    def with_slope(self, slope: Image) -> Features:
-        return replace(self, slope=slope)
+    def of(cls, jacobian: Jacobian, prior: ParameterPrior) -> LatentFeatures:
+        pixel_gram = None
+        if jacobian.pre_activation.numel() <= MAX_STORED_PIXELS:
+            unit = torch.eye(jacobian.pre_activation.numel()).to(jacobian.pre_activation)
+            rows = jacobian.adjoint(unit.reshape(-1, *jacobian.range_shape))
+            pixel_gram = gram_bases(rows, prior)
+        return cls(jacobian, prior, pixel_gram)
 
     @cached_property
-    def double(self) -> Features:
+    def double(self) -> LatentFeatures:
         """The same in double precision, without what is stored of the pixels."""
-        return Features(
-            jacobian=self.jacobian.double(),
-            ray=self.ray.to(dtype=torch.float64),
-            prior=self.prior,
-            image=self.image.double(),
-            slope=self.slope.double(),
-            pixel_gram=None,
-        )
-
-    @cached_property
-    def params_sinogram(self) -> Sinogram:
-        """``A S J_h θ*``."""
-        return self.ray.forward(self.slope * self.params_image)
+        return LatentFeatures(self.jacobian.double(), self.prior, pixel_gram=None)
 
     @cached_property
     def params_image(self) -> Image:
@@ -76,25 +57,59 @@ class Features:
         """Diagonal of ``J_h P_c J_hᵀ``: (patterns, pixels) float64; one VJP for each pixel."""
         if self.pixel_gram is not None:
             return self.pixel_gram.diagonal(dim1=-2, dim2=-1)
-        pixels = self.image.numel()
+        like = self.jacobian.pre_activation
         parts = []
-        for chunk in torch.arange(pixels, device=self.image.device).split(64):
-            unit = torch.nn.functional.one_hot(chunk, pixels).to(self.image)
-            rows = self.jacobian.adjoint(unit.reshape(-1, *self.image.shape))
+        for chunk in torch.arange(like.numel(), device=like.device).split(CHUNK):
+            unit = torch.nn.functional.one_hot(chunk, like.numel()).to(like)
+            rows = self.jacobian.adjoint(unit.reshape(-1, *like.shape))
             parts.append(variance_bases(rows, self.prior))
         return torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Gram bases of the pixels of small images, variance bases of edges and pixels, for one S.
+
+    Attributes:
+        latent: those of h.
+        ray: A.
+        image: x*.
+        slope: S.
+    """
+
+    latent: LatentFeatures
+    ray: object
+    image: Image
+    slope: Image
+
+    def with_slope(self, slope: Image) -> Features:
+        return replace(self, slope=slope)
+
+    @cached_property
+    def double(self) -> Features:
+        """The same in double precision, without what is stored of the pixels."""
+        return Features(
+            latent=self.latent.double,
+            ray=self.ray.to(dtype=torch.float64),
+            image=self.image.double(),
+            slope=self.slope.double(),
+        )
+
+    @cached_property
+    def params_sinogram(self) -> Sinogram:
+        """``A S J_h θ*``."""
+        return self.ray.forward(self.slope * self.latent.params_image)
 
     @cached_property
     def edge_variance(self) -> Tensor:
         """Diagonal of ``D S J_h P_c J_hᵀ S Dᵀ`` with D the edge differences: (patterns, edges)."""
         edges = self.slope.reshape(-1) * self._edges
-        if self.pixel_gram is not None:
+        latent = self.latent
+        if latent.pixel_gram is not None:
             edges = edges.double()
-            return torch.stack([((edges @ gram) * edges).sum(-1) for gram in self.pixel_gram])
-        parts = [
-            variance_bases(self.jacobian.adjoint(chunk.reshape(-1, *self.image.shape)), self.prior)
-            for chunk in edges.split(64)
-        ]
+            return torch.stack([((edges @ gram) * edges).sum(-1) for gram in latent.pixel_gram])
+        rows = (chunk.reshape(-1, *self.image.shape) for chunk in edges.split(CHUNK))
+        parts = [variance_bases(latent.jacobian.adjoint(row), latent.prior) for row in rows]
         return torch.cat(parts, dim=-1)
 
     @cached_property
@@ -120,7 +135,7 @@ class Features:
         number = torch.arange(height * width).reshape(height, width)
         first = torch.cat([number[:-1].flatten(), number[:, :-1].flatten()])
         second = torch.cat([number[1:].flatten(), number[:, 1:].flatten()])
-        if self.pixel_gram is None and len(first) > MAX_EDGES:
+        if self.latent.pixel_gram is None and len(first) > MAX_EDGES:
             generator = torch.Generator().manual_seed(0)
             chosen = torch.randperm(len(first), generator=generator)[:MAX_EDGES]
             first, second = first[chosen], second[chosen]

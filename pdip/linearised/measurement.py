@@ -83,15 +83,15 @@ class Measurement:
         """
         features = self.features
         self._check_memory()
-        if features.pixel_gram is None:
-            return gram_bases(self.in_weights, features.prior)
+        if features.latent.pixel_gram is None:
+            return gram_bases(self.in_weights, features.latent.prior)
         flat = (self.rows * features.slope).flatten(1).double()
-        return torch.stack([flat @ gram @ flat.mT for gram in features.pixel_gram])
+        return torch.stack([flat @ gram @ flat.mT for gram in features.latent.pixel_gram])
 
     @cached_property
     def in_weights(self) -> Params:
         """``B S J_h``: (rows, params), one VJP for each row; kept for all that needs it again."""
-        return self.features.jacobian.adjoint(self.rows * self.features.slope)
+        return self.features.latent.jacobian.adjoint(self.rows * self.features.slope)
 
     @cached_property
     def nugget_gram(self) -> Tensor:
@@ -100,7 +100,7 @@ class Measurement:
         return rows @ rows.mT
 
     def _check_memory(self) -> None:
-        prior, count = self.features.prior, self.num_rows
+        prior, count = self.features.latent.prior, self.num_rows
         patterns = sum(group.num_patterns for group in prior.groups)
         needed = 8 * (patterns + WORKING_MATRICES) * count**2 + 12 * count * sum(prior.sizes)
         if needed > MAX_BYTES:

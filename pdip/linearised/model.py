@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pdip.errors import InputError
 from pdip.linearised.covariance import MatrixFreeCovariance
-from pdip.linearised.features import Features
+from pdip.linearised.features import Features, LatentFeatures
 from pdip.linearised.jacobian import Jacobian
 from pdip.linearised.measurement import Compression, Measurement
 from pdip.linearised.prior import ParameterPrior
@@ -109,7 +109,7 @@ class LinearGaussianModel:
         exact = self.features.double
         return replace(
             self,
-            jacobian=exact.jacobian,
+            jacobian=exact.latent.jacobian,
             ray=exact.ray,
             image=exact.image,
             slope=exact.slope,
@@ -215,7 +215,7 @@ def linearise(
     jacobian = Jacobian(fit.network, fit.network_input, fit.params, prior.parameters)
     slope = jacobian.slope
     image = fit.network.image(jacobian.pre_activation)
-    features = Features.of(jacobian, ray, prior, slope, image)
+    features = Features(LatentFeatures.of(jacobian, prior), ray, image, slope)
     return LinearGaussianModel(
         jacobian=jacobian,
         ray=ray,

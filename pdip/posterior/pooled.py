@@ -46,7 +46,7 @@ def pooled_posterior(
         posterior = Posterior(model, scan, solver, progress=part)
         posterior.std()
         posteriors.append(posterior)
-        if progress is not None and model.features.pixel_gram is not None:
+        if progress is not None and model.features.latent.pixel_gram is not None:
             progress(before + 1, len(models), "restarts")
     return Mixture(posteriors, centre=centre)
 

@@ -102,7 +102,7 @@ class Posterior(ImagePosterior):
         return replace(self.solution, worst_residual=worst, converged=worst <= tolerance)
 
     def _linear_mean(self) -> Image:
-        h = self.model.jacobian.pre_activation - self.model.features.params_image
+        h = self.model.jacobian.pre_activation - self.model.features.latent.params_image
         update = (self._cross @ self.solution.value)[:, 0].reshape(h.shape)
         h = h + update.to(h)
         if self.model.activation == "before":
@@ -126,8 +126,8 @@ class Posterior(ImagePosterior):
         model, features = self.model, self.model.features
         slope = model.slope.reshape(-1)
         rows = self.data.rows(model)
-        if features.pixel_gram is not None:
-            latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
+        if features.latent.pixel_gram is not None:
+            latent = torch.tensordot(model.prior.coefficients(), features.latent.pixel_gram, 1)
             return latent @ (rows.flatten(1) * slope).double().mT
         columns, made = [], 0
         for chunk in self.data.rows_in_weights(model).split(CHUNK):
@@ -153,7 +153,7 @@ class Posterior(ImagePosterior):
         """Posterior variance of each h, exact or from samples."""
         model, shape = self.model, self.image.shape
         if self.image.numel() <= MAX_EXACT_PIXELS:
-            prior = model.prior.coefficients() @ model.features.pixel_variance
+            prior = model.prior.coefficients() @ model.features.latent.pixel_variance
             return (prior - self._whitened.square().sum(0)).clamp(min=0).reshape(shape)
         return _mean_square(h for h, _ in self._draws)
 
@@ -177,13 +177,13 @@ class Posterior(ImagePosterior):
     @cached_property
     def _dense(self) -> Tensor:
         model, features = self.model, self.model.features
-        if features.pixel_gram is None:
+        if features.latent.pixel_gram is None:
             raise InputError(
                 f"expected at most {MAX_DENSE_PIXELS} pixels for a full covariance, got "
                 f"{self.image.numel()}; ask for a smaller mask, a functional, or samples"
             )
         _, slope, unexplained = (part.reshape(-1) for part in self._pushed)
-        latent = torch.tensordot(model.prior.coefficients(), features.pixel_gram, 1)
+        latent = torch.tensordot(model.prior.coefficients(), features.latent.pixel_gram, 1)
         prior = slope[:, None] * latent * slope
         prior.diagonal().add_(model.nugget_variance.to(prior))
         whitened = self._whitened * slope + self._whitened_nugget
@@ -200,7 +200,7 @@ class Posterior(ImagePosterior):
         return self.model.nugget_variance * self._factor.whiten(rows)
 
     def covariance(self, mask: Mask | None = None) -> Tensor:
-        if self.model.features.pixel_gram is not None:
+        if self.model.features.latent.pixel_gram is not None:
             return select(self._dense, mask)
         count = self.image.numel() if mask is None else int(mask.sum())
         if count > MAX_DENSE_PIXELS:
@@ -230,7 +230,7 @@ class Posterior(ImagePosterior):
         return prior + (functionals * diagonal) @ functionals.mT - whitened.mT @ whitened
 
     def covariance_product(self, image: Image) -> Image:
-        if self.model.features.pixel_gram is not None:
+        if self.model.features.latent.pixel_gram is not None:
             return (self._dense @ image.double().reshape(-1)).reshape(image.shape)
         model, image = self.model, image.double()
         _, slope, unexplained = self._pushed
@@ -255,14 +255,14 @@ class Posterior(ImagePosterior):
 
     @cached_property
     def _std(self) -> Image:
-        if self.model.features.pixel_gram is not None:
+        if self.model.features.latent.pixel_gram is not None:
             return self._dense.diagonal().sqrt().reshape(self.image.shape)
         _, slope, unexplained = self._pushed
         if self.model.log_nugget_variance is None:
             variance = slope.square() * self.pre_activation_variance
         elif self.image.numel() <= MAX_EXACT_PIXELS:
             flat = slope.reshape(-1)
-            prior = self.model.prior.coefficients() @ self.model.features.pixel_variance
+            prior = self.model.prior.coefficients() @ self.model.features.latent.pixel_variance
             whitened = self._whitened * flat + self._whitened_nugget
             variance = flat.square() * prior + self.model.nugget_variance
             variance = (variance - whitened.square().sum(0)).clamp(min=0).reshape(slope.shape)
@@ -316,7 +316,7 @@ class Posterior(ImagePosterior):
 
     def tensors(self) -> dict[str, Tensor]:
         out = {"image": self.image, "mean": self.mean, "std": self.std()}
-        if self.model.features.pixel_gram is not None:
+        if self.model.features.latent.pixel_gram is not None:
             out["covariance"] = self.covariance()
         else:
             generator = torch.Generator(self.image.device).manual_seed(2)

@@ -19,6 +19,7 @@ from pdip.errors import InputError
 from pdip.posterior import ImagePosterior
 from pdip.report.canvas import COLOURS, blank_figure
 from pdip.report.overview import ERROR_MAP, IMAGE_MAP, UNIT, Panel, draw_panel, window
+from pdip.report.words import plus_minus
 from pdip.scan import ImageGrid
 from pdip.typing import Image
 
@@ -107,8 +108,7 @@ class Viewer(ipywidgets.VBox):
         number, threshold = self.slice.value, self.threshold.value
         numbers = "…"
         if self._pressed is None:
-            mean, std = self.box_mean()
-            numbers = f"{mean:.4g} ± {std:.2g} {UNIT}"
+            numbers = f"{plus_minus(*self.box_mean())} {UNIT}"
         text = f"{_place(self.rows.value, self.columns.value)}: {numbers}"
         panels = [self._images[number], self._stds[number]]
         if self._ratios is not None:

@@ -1,5 +1,6 @@
 """What a run found, in sentences for a reader who did not make it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,6 +51,18 @@ def rotation_sense(geometry: ParallelBeam | FanBeam) -> str:
     if not steps.any():
         return "–"
     return "counter-clockwise" if np.median(steps) > 0 else "clockwise"
+
+
+def plus_minus(mean: float, std: float) -> str:
+    """A number and its std, both to the second digit of the std.
+
+    Example:
+        >>> plus_minus(0.0272596, 0.000218), plus_minus(53.2, 114.0)
+        ('0.02726 ± 0.00022', '53 ± 110')
+    """
+    std = float(f"{std:.2g}")
+    decimals = max(0, 1 - math.floor(math.log10(std))) if std > 0 else 6
+    return f"{mean:.{decimals}f} ± {std:.{decimals}f}"
 
 
 def certainty_sentence(image: np.ndarray, std: np.ndarray) -> str:

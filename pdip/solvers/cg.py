@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,9 @@ class CG(Solver):
 
     def compress(self, *arguments, **keywords) -> tuple[Tensor, float]:
         return self.preconditioner.compress(*arguments, **keywords)
+
+    def coarse(self) -> CG:
+        return replace(self, preconditioner=self.preconditioner.coarse())
 
     def factorise(self, covariance: Tensor) -> Factor:
         """Of the covariance of combinations of the data, which is small."""

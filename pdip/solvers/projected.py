@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ BLOCK = 128
 PROBES = 16
 FEW_RAYS = 4096  # up to here the algebra of all rays would be affordable, and that of a part is
 LARGEST_RANK = 1024
+COARSER = 4  # times fewer combinations in the rounds before the last
 RANK_TOLERANCE = 1e-14  # a column shorter than this part of the longest is rounding
 
 
@@ -36,7 +37,8 @@ class Projected(Cholesky):
             the noise variance, when the rank is chosen.
         largest_rank: the most combinations that are tried; None: as many as ``outside`` takes up
             to 4 096 rays, 1 024 beyond.
-        rounds: searches for hyperparameters, each on a new Q.
+        rounds: searches for hyperparameters, each on a new Q. Those before the last, which only say
+            where the last one begins, have at most a quarter of the combinations.
         seed: of the random combinations that Q starts from.
         tolerance: as for :class:`Cholesky`.
 
@@ -61,6 +63,13 @@ class Projected(Cholesky):
             )
         if not self.outside > 0:
             raise InputError(f"expected a positive share left outside, got {self.outside}")
+
+    def coarse(self) -> Projected:
+        return replace(
+            self,
+            rank=self.rank and math.ceil(self.rank / COARSER),
+            largest_rank=math.ceil((self.largest_rank or LARGEST_RANK) / COARSER),
+        )
 
     def limit(self, num_rays: int) -> int:
         """The most combinations of so many rays."""

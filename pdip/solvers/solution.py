@@ -67,6 +67,10 @@ class Solver(ABC):
         """Orthonormal combinations of whitened data (m, k), and the signal variance outside."""
         raise NotImplementedError(f"{type(self).__name__} uses all data")
 
+    def coarse(self) -> Solver:
+        """The same solver for every round before the last, with less effort where that pays."""
+        return self
+
     def warm(self) -> Solver:
         """The same solver for one search, where it may remember its last solution."""
         return self
