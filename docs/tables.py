@@ -42,9 +42,13 @@ def summarised(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard error over images of every setting; ``better`` is paired by image.
 
     Raises:
-        ValueError: methods of one setting do not have the same images.
+        ValueError: methods of one setting do not have the same images, or one has no scores.
     """
-    found = []
+    found, rows = [], list(rows)
+    for row in rows:
+        if "failure" in row:
+            where = ", ".join(f"{key} {row[key]}" for key in (*SETTING, "image"))
+            raise ValueError(f"no scores for {where}: {row['failure']}")
     for (noise, views), setting in grouped(rows, SETTING[:2]).items():
         methods = {name: group for (name,), group in grouped(setting, ("method",)).items()}
         images = {name: sorted(row["image"] for row in group) for name, group in methods.items()}

@@ -327,6 +327,9 @@ def test_new_rows_become_means_and_paired_counts():
     assert first.startswith("| **`pdip`** | 3 | 3.00 ± 1.53 |  | -0.50") and "2 of 3" in second
     with pytest.raises(ValueError, match="not every method has every image"):
         summarised(rows[1:])
+    failed = {"noise": 0.1, "views": 7, "method": "pdip", "image": 0, "failure": "no"}
+    with pytest.raises(ValueError, match="noise 0.1, views 7, method pdip, image 0: no"):
+        summarised([failed, *rows[1:]])
 
 
 def test_the_benchmarks_table_counts_the_search_alone():

@@ -16,7 +16,7 @@ from pdip.linearised import features
 from pdip.posterior import Posterior, relinearise
 from pdip.posterior.image_posterior import RESOLUTION
 from pdip.scan import ImageGrid, ParallelBeam
-from pdip.solvers import Cholesky, Projected
+from pdip.solvers import CG, Cholesky, Projected
 
 EXACT = 1e-8
 FULL = Projected(rank=100)
@@ -190,6 +190,24 @@ def test_few_rays_are_limited_by_the_tolerance_alone_and_many_by_their_cost():
     matrix = torch.diag(torch.cat([torch.full((1100,), 9.0), torch.full((100,), 1e-4)]).double())
     basis, left = Projected().compress(matrix.matmul, 1200, 1.0)
     assert 1100 < basis.shape[1] < 1200 and left <= 0.002 * 1200
+
+
+def test_searches_before_the_last_have_a_quarter_of_the_combinations(monkeypatch):
+    for solver, most in ((Projected(), 256), (Projected(largest_rank=50), 13), (FULL, 25)):
+        assert solver.coarse().limit(60) == min(60, most)
+        assert solver.coarse().limit(8400) == most
+    assert CG(preconditioner=FULL).coarse().preconditioner == FULL.coarse()
+    model, scan, _ = build(MODELS["before"])
+    sizes, compress = [], Projected.compress
+
+    def recorded(self, *arguments, **keywords):
+        basis, left = compress(self, *arguments, **keywords)
+        sizes.append(basis.shape[1])
+        return basis, left
+
+    monkeypatch.setattr(Projected, "compress", recorded)
+    optimise_evidence(model, scan, solver=Projected(rank=20, rounds=3), max_evaluations=2)
+    assert sizes == [5, 5, 20]
 
 
 @pytest.mark.parametrize("bad", [{"rank": 0}, {"rounds": 0}, {"largest_rank": 0}, {"outside": 0.0}])
