@@ -141,12 +141,15 @@ def read_sections(path: str | Path) -> dict[str, dict[str, Any]]:
     content, name = read_yaml(path, "settings file"), Path(path).name
     content = {} if content is None else content
     if not isinstance(content, Mapping):
-        raise InputError(f"{name} must hold sections such as 'dip:', got a single value.")
+        kind = "a list" if isinstance(content, list) else "a single value"
+        raise InputError(f"{name} must hold sections such as 'dip:', got {kind}.")
     for section in content:
         if section not in SECTIONS:
+            inside = [f"'{s}.{section}'" for s in SECTIONS if section in section_keywords(s)]
+            hint = f"a key of that name: {', '.join(inside)}." if inside else ""
             raise InputError(
                 f"unknown section {str(section)[:80]!r} in {name}; "
-                f"{nearest(str(section), SECTIONS)}"
+                f"{hint or nearest(str(section), SECTIONS)}"
             )
     return {section: checked(section, content.get(section) or {}) for section in SECTIONS}
 

@@ -243,6 +243,11 @@ def test_a_truth_on_other_pixels_is_an_assumption_or_refused(files, tmp_path, ca
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "aspect ratio" in err
     assert not (tmp_path / "wide").exists()
+    np.save(tmp_path / "truth.npy", np.zeros((16, 16)))
+    assert reconstruct(files, tmp_path / "empty", *asked) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "is 0 in every pixel, which gives no scores" in err
+    assert not (tmp_path / "empty").exists()
 
 
 def test_a_box_before_the_first_row_is_told_what_a_box_is(finished, capsys):

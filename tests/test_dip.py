@@ -566,11 +566,25 @@ def test_tv_start_raises_a_noise_level_that_no_image_explains():
     assert given.noise_std == noise_std
 
 
-def test_fit_starts_from_fbp_only_for_small_images_of_few_rays():
-    small, large = (SimpleNamespace(domain_shape=(n, n)) for n in (28, 41))
-    assert start.choose_start(small, 205) == "fbp"
-    assert start.choose_start(small, 410) == "mixed"
-    assert start.choose_start(large, 205) == "tv"
+def test_fit_starts_from_fbp_only_for_small_images_of_few_or_noisy_rays():
+    def chosen(side, rays, noise_std):
+        ray = SimpleNamespace(domain_shape=(side, side), forward=lambda x: torch.zeros(1, rays))
+        values = torch.ones(1, rays)
+        return start.choose_start(start.DataTerm(ray, values, torch.ones(1, rays), noise_std))
+
+    assert chosen(28, 205, 0.1) == "fbp"
+    assert chosen(28, 410, 0.1) == "mixed"
+    assert chosen(28, 410, 0.12) == "mixed" and chosen(28, 410, 0.13) == "fbp"
+    assert chosen(41, 205, 0.1) == chosen(41, 410, 0.2) == "tv"
+
+
+def test_a_start_at_the_noise_level_is_not_the_end():
+    """Strong noise hides what the TV reconstruction leaves out; the fit must still see the scan."""
+    scan, ray, _, noise_std = disc_scan(noise_fraction=0.3)
+    fit = fit_dip(scan, ray, UNet(2, 8), noise_std=noise_std, restarts=1, start="tv", max_steps=600)
+    residuals = fit.history["mean_squared_residual"]
+    assert residuals[0] < 1.25 * noise_std**2  # where a fit that began above it would end
+    assert fit.history["step"][-1] >= 500 and residuals[-1] < 0.95 * residuals[0]
 
 
 @pytest.mark.parametrize("restarts", [1, 3])

@@ -73,6 +73,21 @@ def test_object_outside_the_inscribed_square_gets_the_covering_grid(tmp_path):
     assert "covers all of the field of view" in scan.assumptions[-1]
 
 
+@pytest.mark.parametrize(("shape", "warned"), [((41, 41), False), ((20, 41), True), ((9, 9), True)])
+def test_an_image_that_does_not_hold_the_object_is_warned_of(tmp_path, shape, warned):
+    position = np.arange(41) - 20.0
+    chord = 2 * np.sqrt(np.clip(15**2 - position**2, 0, None))
+    keys = {"sinogram": np.tile(chord, (30, 1)), "image_shape": np.array(shape), "pixel_mm": 1.0}
+    scan = read_scan(save_npz(tmp_path, **keys))
+    assert any("pass beside the image see an object" in said for said in scan.assumptions) == warned
+
+
+def test_a_pixel_wider_than_half_of_the_field_of_view_is_refused(tmp_path):
+    keys = {"sinogram": central_sinogram(6, 41), "image_shape": np.array([2, 2]), "pixel_mm": 30.0}
+    words = refusal(read_scan, save_npz(tmp_path, **keys))
+    assert words.startswith("a pixel is 30 mm wide but the field of view 41 mm")
+
+
 def test_a_disc_that_the_inscribed_square_cuts_gets_the_covering_grid(tmp_path):
     position = (np.arange(101) - 50) / 50.5
     for radius, shape in ((0.85, (101, 101)), (0.7, (71, 71))):
@@ -109,11 +124,11 @@ origin_detector_mm: 10
 det_pixel_mm: 0.8
 cor: 3.75
 image_shape: [12, 10]
-pixel_mm: 0.5
+pixel_mm: 0.8
 """
     scan = read_scan(save_npy(tmp_path, SINOGRAM, yaml, suffix))
     beam = FanBeam.from_cor([10 - 2.5 * i for i in range(6)], 9, 0.8, 50.0, 10.0, cor=3.75)
-    assert scan.geometry == beam and scan.grid == ImageGrid((12, 10), 0.5)
+    assert scan.geometry == beam and scan.grid == ImageGrid((12, 10), 0.8)
     assert "scan.yaml" in scan.assumptions[0] or "scan.yml" in scan.assumptions[0]
     assert len(scan.assumptions) == 1
 

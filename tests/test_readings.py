@@ -338,3 +338,11 @@ def test_dead_elements_and_an_object_beyond_the_detector_are_no_air():
     cut = scan.sinogram[:, 20:-20] + 0.1  # an object that reaches beyond the detector
     beam = replace(scan.geometry, num_detectors=cut.shape[1])
     assert "--data-kind" not in said(Scan(cut, beam, beam.covering_grid()))
+
+
+def test_transmissions_of_an_object_that_absorbs_little_are_named():
+    """Over a mean close to 1 the ends stand out by little, but they are 1 in every view."""
+    scan = simulated(parallel(45, 2.0))
+    absorbed = 0.1 * scan.sinogram / scan.sinogram.max()
+    assert "--data-kind transmission" in said(replace(scan, sinogram=torch.exp(-absorbed)))
+    assert "--data-kind transmission" not in said(replace(scan, sinogram=absorbed))

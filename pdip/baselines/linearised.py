@@ -139,7 +139,8 @@ def with_prior(
         prior: of the same parameters in the same order.
         rows: :func:`pixel_rows` of the model.
     """
-    features = replace(model.features, prior=prior, pixel_gram=gram_bases(rows, prior))
+    latent = replace(model.features.latent, prior=prior, pixel_gram=gram_bases(rows, prior))
+    features = replace(model.features, latent=latent)
     measurement = Measurement(features, model.ray)
     return replace(model, prior=prior, features=features, measurement=measurement)
 

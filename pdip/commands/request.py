@@ -94,6 +94,11 @@ class Request:
         scan = read_scan(self.source["sinogram"], self.source["geometry"], **self.reading)
         read = functools.partial(read_ground_truth, row=self.reading["row"])
         truth, assumed = read_truth(self.source, read, scan.grid, self.reading["dataset"])
+        if truth is not None and truth.min() == truth.max():
+            raise InputError(
+                f"the ground truth is {float(truth.min()):g} in every pixel, which gives no "
+                "scores; name another image with --ground-truth, or remove it."
+            )
         assumed = [*assumed, *self._finer_rays(scan), *check_reading(scan)]
         scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
         if self.check:

@@ -19,6 +19,7 @@ from pdip.keeper import Keeper, part_of, record_of, tensors_of
 from pdip.scan.checks import check_seed
 from pdip.typing import Image
 
+WORTH_FAULTS = 1.05  # times that a noise level is raised, from which it is no rounding
 UNDER_FITTED_LEVEL = 4.0
 OVER_FITTED_LEVEL = 0.3
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
@@ -96,7 +97,8 @@ def fit_dip(
             backprojection. ``"tv"``: the TV reconstruction, to which the network is fitted before
             it sees the data. ``"mixed"``: one restart after another from ``"tv"`` and ``"fbp"``.
             None: ``"tv"`` beyond 1 600 pixels; below, ``"fbp"`` with fewer rays than half the
-            pixels, else ``"mixed"``.
+            pixels or a noise of more than an eighth of the measured values (root mean
+            squares), else ``"mixed"``.
         learning_rate: of Adam in the first step (None: 2e-4 to 4e-4, as it suits the start).
         max_steps: the fit ends here at the latest.
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
@@ -185,17 +187,18 @@ def _begin(
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
-    starts = _starts(name or choose_start(ray, data.num_rays), seen, keeper.within("starts"), tell)
+    starts = _starts(name or choose_start(data), seen, keeper.within("starts"), tell)
     found = starts[0].noise_std
     if not found > noise_std:
         return starts, data, assumptions
     excess = (found / noise_std) ** 2
     warning = "WARNING: " if excess > UNDER_FITTED_LEVEL else ""
     if estimated:
+        faults = "rings, scatter, motion, beam hardening or an inexact geometry add to the noise"
         assumptions.append(
             f"{warning}the noise standard deviation was raised {found / noise_std:.3g} times, to "
-            f"{found:.4g}: so much is left over by the best image without negative pixels (rings, "
-            "scatter, motion, beam hardening or an inexact geometry add to the noise)"
+            f"{found:.4g}: so much is left over by the best image without negative pixels"
+            + (f" ({faults})" if found > WORTH_FAULTS * noise_std else "")
         )
         return starts, replace(data, noise_std=found), assumptions
     assumptions.append(

@@ -19,6 +19,7 @@ SCALE_ITERATIONS = 5
 SMALL_PIXELS = 1600
 BOUNDED_PIXELS = 6400  # up to here the default output activation is a sigmoid
 RAYS_PER_PIXEL = 0.5
+NOISY_LEVEL = 64.0  # mean square of the measured values over the noise variance
 ROUGH_ITERATIONS = 3  # of noise level and TV reconstruction
 IMAGE_TV_RATE = 3.0  # λ image_scale / σ² of the TV reconstruction
 TV_EFFORTS = ((1000, 3e-4), (4000, 3e-5), (16_000, 3e-6))  # iterations and tolerance
@@ -204,10 +205,11 @@ STARTS: dict[str, Callable[[DataTerm, Tell], tuple[Start, ...]]] = {
 }
 
 
-def choose_start(ray, num_rays: int) -> str:
-    """``"fbp"`` for small images of few rays, where the TV reconstruction is far off; ``"mixed"``
-    for other small images, whose fits are short; ``"tv"`` for large ones."""
-    pixels = math.prod(ray.domain_shape)
-    if pixels > SMALL_PIXELS:
+def choose_start(data: DataTerm) -> str:
+    """``"fbp"`` for small images of few or very noisy rays, where the TV reconstruction is far off;
+    ``"mixed"`` for other small images, whose fits are short; ``"tv"`` for large ones."""
+    empty = torch.zeros(data.ray.domain_shape).to(data.sinogram)
+    if empty.numel() > SMALL_PIXELS:
         return "tv"
-    return "fbp" if num_rays < RAYS_PER_PIXEL * pixels else "mixed"
+    few = data.num_rays < RAYS_PER_PIXEL * empty.numel()
+    return "fbp" if few or data.level(empty) < NOISY_LEVEL else "mixed"

@@ -15,6 +15,7 @@ PATIENCE_STEPS = 1000
 STALL_AFTER = 1500
 STALL_DECREASE = 0.2
 LEVEL_STEPS = 500
+LEAST_FALL = 0.8  # of the residual of the start, or nothing of the scan was fitted
 LEVEL_DECREASE = 0.05  # less than this in 500 steps, and the residual has levelled off
 
 
@@ -25,6 +26,9 @@ class _Stopping:
     history: dict[str, list]
     best_image: Image | None
     best_params: dict[str, Tensor]
+
+    def begin(self, image: Image) -> None:
+        """See the image of a network that was fitted to a warm start."""
 
     def state(self) -> dict[str, Tensor]:
         """All that the next update depends on, by name; nothing before the first one."""
@@ -64,13 +68,16 @@ class _Stopping:
 class Discrepancy(_Stopping):
     """Morozov's principle: stop at a noise-sized residual, or where it no longer falls.
 
+    Where noise is strong a smooth start is at the noise level already; such a fit goes on until its
+    residual has fallen by a fifth.
+
     Args:
         data: the data term of the fit.
         seed: unused; every rule is made alike.
         noise_share: the share of the noise variance that counts as the noise level.
     """
 
-    numbers = ("finished", "levelled_off", "level")
+    numbers = ("finished", "levelled_off", "level", "noise_share")
 
     def __init__(self, data: DataTerm, seed: int, noise_share: float):
         self.data = data
@@ -85,6 +92,9 @@ class Discrepancy(_Stopping):
     def fitting_weights(data: DataTerm, seed: int) -> Sinogram:
         """The weights of the rays that the fit may see."""
         return data.weights
+
+    def begin(self, image: Image) -> None:
+        self.noise_share = min(self.noise_share, LEAST_FALL * self.data.level(image))
 
     def update(self, step: int, image: Image, params: dict[str, Tensor]) -> None:
         if self.finished:

@@ -87,7 +87,8 @@ def train_side_by_side(
     kept = training.keeper.recall()
     if kept is not None:
         descent.go_on_from(kept)
-    _warm_up(training, descent, z, start.image)
+    if descent.step < 0:
+        _warm_up(training, descent, z, start.image)
     while descent.step < total and not descent.finished:
         image = network.image(descent.newest.bodies(z))
         misfit = data.squared_residual(image, seen) / 2
@@ -120,6 +121,10 @@ def _warm_up(training: Training, descent: Descent, z: Image, target: Image) -> N
                 done = f"step {descent.step + WARM_STEPS} of {WARM_STEPS} to the start"
                 training.progress(0, training.max_steps, done)
         descent.advance((descent.newest.bodies(z) - h).square().sum())
+    with torch.no_grad():
+        images = descent.newest.network.image(descent.newest.bodies(z))
+    for rule, image in zip(descent.rules, images, strict=True):
+        rule.begin(image)
 
 
 def _trained(network: UNet, z: Image, rule, max_steps: int) -> Trained | None:

@@ -27,6 +27,9 @@ EXCHANGED = (
     "on average more counts arrive with the object than without; were flat and dark, or flat and "
     "counts, exchanged?"
 )
+PERCENT = (
+    "the transmissions are above 1 on average but must lie between 0 and 1; divide percent by 100."
+)
 
 
 def gain_of(how, values, flat, readout, level, said) -> Gain | None:
@@ -148,7 +151,11 @@ def stuck_in_lines(values: np.ndarray) -> np.ndarray:
 
 
 def tell_of_kind(values, transmission: bool, has_dark: bool, said: list[str]) -> None:
-    """Say what the values are taken for where nobody said it, and doubt what does not look it."""
+    """Say what the values are taken for where nobody said it, and doubt what does not look it.
+
+    Raises:
+        InputError: they are positive and too large for transmissions.
+    """
     if not transmission:
         if not has_dark:
             said.append("No dark field is given: the counts without beam are taken as 0.")
@@ -160,6 +167,8 @@ def tell_of_kind(values, transmission: bool, has_dark: bool, said: list[str]) ->
             f"WARNING: {part:.0%} of the transmissions are not positive, as line integrals of air "
             "would be; if they are such, say --data-kind line_integrals."
         )
+    elif np.nanmean(values) > 1:
+        raise InputError(PERCENT)
 
 
 def dazzled(arrived, blank, saturated, gain, alive, said: list[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from pdip.errors import InputError
 from pdip.scan.binning import counted, joined_weights
 from pdip.scan.checks import finite_real, number_tuple, plural, positive_mm, shown
-from pdip.scan.fitting_grid import build_grid
+from pdip.scan.fitting_grid import build_grid, check_grid_holds
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.preprocessing import Measured, Preprocessing
 from pdip.scan.scan import Scan, check_finite, check_shape, rays_tensor
@@ -53,7 +53,9 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     sinogram, found = measured(values, preprocessing, said)
     geometry = build_geometry(fields, tuple(sinogram.shape), said)
     check_shape("sinogram", sinogram, geometry)
-    grid = build_grid(fields, lambda: sinogram.double().numpy(), geometry, said)
+    values = sinogram.double().numpy()
+    grid = build_grid(fields, lambda: values, geometry, said)
+    said += check_grid_holds(values, grid, geometry)
     weights = with_mask(found, fields.get("weights"), preprocessing.binning)
     scan = Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
     return replace(scan, binning=preprocessing.binning)

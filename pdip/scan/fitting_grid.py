@@ -11,6 +11,10 @@ from pdip.scan.grid import ImageGrid
 OUTSIDE_FRACTION = 0.005
 """Part of the sinogram that may lie outside the inscribed square before the grid is widened. A disc
 as wide as 0.85 of the field of view has 16 % of its area outside, but 0.9 % of its sinogram."""
+OUTSIDE = (
+    "WARNING: rays that pass beside the image see an object, and what lies outside of the image is "
+    "smeared into it; give a larger image_shape or pixel_mm, or leave both out."
+)
 SEEN = 5.0
 """Robust standard deviations over the median of the rays beside the square: an object, no noise."""
 SEEN_FRACTION, SEEN_RAYS = 0.002, 3
@@ -60,9 +64,7 @@ def build_grid(
 def _fitting_grid(values: np.ndarray, geometry: ParallelBeam | FanBeam) -> tuple[ImageGrid, str]:
     """Return the inscribed grid, or the covering one where the object reaches outside of it."""
     inscribed = geometry.inscribed_grid()
-    angle, offset = geometry.ray_lines()
-    reach = inscribed.size_mm[0] / 2 * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
-    beside = values[np.abs(offset) > reach]
+    beside = values[_is_beside(inscribed, geometry)]
     if not _sees_an_object(beside, float(values.sum())):
         return inscribed, "The image grid is the square inscribed in the field of view"
     sentence = (
@@ -70,6 +72,22 @@ def _fitting_grid(values: np.ndarray, geometry: ParallelBeam | FanBeam) -> tuple
         "image grid covers all of the field of view"
     )
     return geometry.covering_grid(), sentence
+
+
+def check_grid_holds(
+    values: np.ndarray, grid: ImageGrid, geometry: ParallelBeam | FanBeam
+) -> tuple[str, ...]:
+    """What to say where rays (views, detectors) that pass beside the image see an object."""
+    beside = values[_is_beside(grid, geometry)]
+    return (OUTSIDE,) if _sees_an_object(beside, float(values.sum())) else ()
+
+
+def _is_beside(grid: ImageGrid, geometry: ParallelBeam | FanBeam) -> np.ndarray:
+    """Which rays, (views, detectors), pass beside the image."""
+    angle, offset = geometry.ray_lines()
+    height, width = grid.size_mm
+    reach = width / 2 * np.abs(np.cos(angle)) + height / 2 * np.abs(np.sin(angle))
+    return np.abs(offset) > reach
 
 
 def _sees_an_object(beside: np.ndarray, total: float) -> bool:

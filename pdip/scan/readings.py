@@ -38,6 +38,8 @@ UNEVEN = 3.0
 """Relative scatter of the views' sums over that of the detector elements', with exchanged axes."""
 BRIGHTER = 1.1
 """Mean at the ends of the detector over that of the view, from which the ends are brighter."""
+NEAR_ONE = 0.05
+"""How far from 1 the ends of every view may be to be air, however little the object absorbs."""
 END_PART = 32
 """The ends of the detector are this part of it, either one."""
 SAME_AXIS = 0.1
@@ -231,8 +233,9 @@ def _is_brightest_at_the_ends(scan: Scan) -> bool:
         sinogram = torch.where(weights > 0, sinogram, torch.nan)
     part = max(1, sinogram.shape[1] // END_PART)
     ends = torch.cat([sinogram[:, :part], sinogram[:, -part:]], dim=1).nanmean(1)
-    least = sinogram.nan_to_num(nan=torch.inf).min()
-    return bool(least > 0 and (ends > BRIGHTER * sinogram.nanmean(1)).all())
+    least, mean = sinogram.nan_to_num(nan=torch.inf).min(), sinogram.nanmean(1)
+    open_beam = ((ends - 1).abs() < NEAR_ONE).all()
+    return bool(least > 0 and (ends > (1.0 if open_beam else BRIGHTER) * mean).all())
 
 
 def _has_exchanged_axes(scan: Scan) -> bool:

@@ -116,6 +116,11 @@ def check_grid_size(grid: ImageGrid, geometry: ParallelBeam | FanBeam) -> None:
             f"the image is {side:.3g} mm wide but the field of view {seen:.3g} mm; "
             "give pixel and detector sizes both in mm."
         )
+    if grid.pixel_mm > seen / 2:
+        raise InputError(
+            f"a pixel is {grid.pixel_mm:.3g} mm wide but the field of view {seen:.3g} mm; "
+            "give pixel and detector sizes both in mm."
+        )
 
 
 def rays_tensor(name: str, values) -> torch.Tensor:
@@ -137,8 +142,8 @@ def check_shape(name: str, rays: torch.Tensor, geometry: ParallelBeam | FanBeam)
     """Raise InputError unless ``rays`` is (views, detectors) of the geometry."""
     if rays.ndim != 2:
         raise InputError(
-            f"the {name} must have two axes (views, detectors), got shape {tuple(rays.shape)}; "
-            "select one slice of a 3-D scan."
+            f"the {name} must have two axes (views, detectors), got shape {tuple(rays.shape)}"
+            + ("; select one slice of a 3-D scan." if rays.ndim > 2 else ".")
         )
     rows, columns = rays.shape
     views, detectors = geometry.shape
@@ -159,5 +164,10 @@ def check_finite(name: str, rays: torch.Tensor) -> None:
         view, detector = torch.nonzero(bad)[0].tolist()
         raise InputError(
             f"{name} has {int(bad.sum())} values that are NaN or infinite, the first at view "
-            f"{view}, detector {detector}; mend dead pixels before taking the logarithm."
+            f"{view}, detector {detector}; "
+            + (
+                "give a ray that is not to be used the weight 0."
+                if name == "weights"
+                else "mend dead pixels before taking the logarithm."
+            )
         )
