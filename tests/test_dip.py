@@ -627,9 +627,10 @@ def test_residual_that_does_not_go_with_the_noise_level_is_a_warning():
     poor = small_fit(scan, ray, 0.02 * noise_std, max_steps=30)
     assert any(s.startswith("WARNING") and "left a residual" in s for s in poor.assumptions)
     doubts = sys.modules["pdip.dip.fit"]._doubts
-    assert "left a residual of 4.5 " in doubts([1.0, 4.5])[0]
-    assert "only 0.2 times" in doubts([0.2, 1.0])[0]
-    assert doubts([0.4, 3.5]) == []
+    assert "left a residual of 1.4 " in doubts([1.0, 1.4], 1.0)[0]
+    assert "left a residual of 4.5 " in doubts([1.0, 4.5], 3.0)[0]
+    assert "only 0.2 times" in doubts([0.2, 1.0], 1.0)[0]
+    assert doubts([0.4, 1.25], 1.0) == doubts([0.4, 3.5], 3.0) == []
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from pdip.typing import Image
 
 WORTH_FAULTS = 1.05  # times that a noise level is raised, from which it is no rounding
 UNDER_FITTED_LEVEL = 4.0
+UNDER_FITTED_SHARE = 1.3  # times the residual at which a fit is done
 OVER_FITTED_LEVEL = 0.3
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 
@@ -158,7 +159,8 @@ def fit_dip(
             f"{restarts - len(fits)} of {restarts} fits collapsed or ended far above the residual "
             "of the others and were left out"
         )
-    assumptions += _doubts([level for level in levels if level <= bearable])
+    kept = [level for level in levels if level <= bearable]
+    assumptions += _doubts(kept, max(1.0, starts[0].noise_share))
     records = [
         DIPFit(
             image=fit.image,
@@ -263,9 +265,14 @@ def _weights(before: DIPFit, network: UNet) -> tuple[dict[str, Tensor], ...]:
     return tuple(fit.params for fit in before.restarts)
 
 
-def _doubts(levels: list[float]) -> list[str]:
-    """Warnings about fits whose residual does not go with the noise level."""
-    if max(levels) > UNDER_FITTED_LEVEL:
+def _doubts(levels: list[float], done: float) -> list[str]:
+    """Warnings about fits whose residual does not go with the noise level.
+
+    Args:
+        levels: mean squared residuals over the noise variance.
+        done: where a fit is done, or 1.
+    """
+    if max(levels) > UNDER_FITTED_SHARE * done:
         return [
             f"WARNING: a fit left a residual of {max(levels):.3g} times the noise variance; its "
             "error bars do not cover what the network failed to fit; raise max_steps or check the "
