@@ -1,13 +1,14 @@
 """The commands and their options."""
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
 
 from pdip.config import SECTIONS, OneSentenceParser, add_setting_options
 from pdip.errors import InputError
 from pdip.settings import nearest
-from pdip.units import UNITS
+from pdip.units import UNITS, Unit
 from pdip.version import VERSION
 
 CHECKING = ("--check-calibration", "--calibration.")
@@ -194,6 +195,18 @@ def add_unit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--water", metavar="MU", type=float, help="attenuation of water in 1/mm, for HU"
     )
+
+
+def asked_unit(command: argparse.Namespace) -> Unit:
+    """The unit of a command line; a water that is hardly one is told on stderr.
+
+    Raises:
+        InputError: as for :meth:`pdip.units.Unit.of`.
+    """
+    unit = Unit.of(command.unit, command.water)
+    if unit.doubt:
+        print(f"warning: {unit.doubt}", file=sys.stderr)
+    return unit
 
 
 OWN: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], list[str]]]] = {

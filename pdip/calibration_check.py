@@ -14,7 +14,7 @@ from torch import Tensor
 from pdip.calibration.conformal import Conformal, conformal, pixel_bounds
 from pdip.calibration.held_out import HeldOut, WithheldRays, held_out_scores
 from pdip.calibration.recalibration import Scales, fitted_scales, scale_map
-from pdip.calibration.verdict import applied, pattern, verdict
+from pdip.calibration.verdict import applied, grounds, pattern, verdict
 from pdip.calibration.whiteness import Correlation
 from pdip.check_design import REGIONS, CheckDesign
 from pdip.checkpoints import Checkpoints
@@ -38,7 +38,8 @@ class CalibrationCheck:
     """What withheld rays say of the error bars.
 
     Attributes:
-        verdict: that in one sentence.
+        verdict: that in a few words, such as "the error bars are about right (factor 1.1 ...)".
+        grounds: what it rests on and which files it led to, in sentences.
         held_out: scores of the withheld rays; the fit did not see them.
         leave_one_out: "rays" and "views" -> scores of each predicted from the others in closed
             form; optimistic, as the features were learned from all.
@@ -59,6 +60,7 @@ class CalibrationCheck:
     """
 
     verdict: str
+    grounds: str
     held_out: HeldOut
     leave_one_out: Mapping[str, HeldOut]
     whiteness: Mapping[str, Correlation]
@@ -164,7 +166,8 @@ def _scored(
     bounded = math.isfinite(rule.quantile)
     white = residual_whiteness(scan, result)
     return CalibrationCheck(
-        verdict=verdict(held_out, scales, region_scales, REGIONS[design.regions]),
+        verdict=verdict(scales),
+        grounds=grounds(held_out, scales, region_scales, REGIONS[design.regions]),
         held_out=held_out,
         leave_one_out=leave_one_out_scores(result),
         whiteness=white,

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pdip.arguments import parsed
+from pdip.arguments import asked_unit, parsed
 from pdip.calibration_check import check_calibration
 from pdip.candidates import candidates_of, with_earlier
 from pdip.checkpoints import DirectoryCheckpoints
@@ -46,7 +46,6 @@ from pdip.selection import select
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Listener, Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries, say_anything
-from pdip.units import Unit
 
 OUT_OF_MEMORY = (
     "the computer or its GPU ran out of memory; use --view-step, --image-size or fewer "
@@ -289,9 +288,7 @@ def run_roi(command: argparse.Namespace) -> int:
         posterior = SavedPosterior(tensors)
     shape = tuple(posterior.image.shape)
     mask = read_mask(command.mask, shape) if command.mask else read_box(command.box, shape)
-    mean, std = Unit.of(command.unit, command.water)(
-        *posterior.functional(mask.double() / mask.sum())
-    )
+    mean, std = asked_unit(command)(*posterior.functional(mask.double() / mask.sum()))
     pixels = int(mask.sum())
     plural = "s" if pixels > 1 else ""
     print(f"{plus_minus(mean, std)} {command.unit} (mean over {pixels} pixel{plural})")

@@ -33,6 +33,19 @@ from pdip.solvers import SOLVERS
 SECTIONS: dict[str, Callable] = {"scan": read_stack, **STAGES}
 """Section -> stage; ``scan`` thins views and sets the image size when the file is read."""
 
+TITLES = {
+    "scan": "how the file is read",
+    "ray": "how rays cross pixels, and where that is computed",
+    "network": "the U-Net whose output is the image",
+    "dip": "the fit of the network to the scan",
+    "prior": "the prior of the network's weights",
+    "linearise": "the linear model around the fit",
+    "evidence": "the search for the hyperparameters",
+    "posterior": "image and error bars",
+    "calibration": "the check of the error bars",
+}
+"""Section -> what it sets, as a heading of the help."""
+
 POSITIONAL = {"scan": ("geometry",)}
 """Keywords that have an option of their own and no place in a section."""
 
@@ -84,6 +97,9 @@ def add_setting_options(
         sections: those whose settings it takes.
         without: settings of these sections, as ``section.key``, that it does not take.
     """
+    required = [action for action in parser._actions if action.required]
+    given = [" ".join([*action.option_strings[:1], str(action.metavar)]) for action in required]
+    parser.usage = " ".join(["%(prog)s", *given, "[options]"])
     parser.add_argument("--config", metavar="F", help="YAML file of settings")
     for name, (metavar, text, keys) in SHORT_OPTIONS.items():
         if not {key.partition(".")[0] for key in keys} & set(sections) or set(keys) & set(without):
@@ -91,16 +107,18 @@ def add_setting_options(
         parser.add_argument(f"--{name}", metavar=metavar, default=argparse.SUPPRESS, help=text)
     for section in sections:
         stage = SECTIONS[section]
-        group = parser.add_argument_group(f"{section}: settings of {stage.__name__}")
+        group = parser.add_argument_group(f"{section}: {TITLES[section]}")
         told = documented(stage)
         for key, parameter in section_keywords(section).items():
             if f"{section}.{key}" in without:
                 continue
             words = WORDS.get((section, key)) or CHOICES.get(key, ())
-            choices = f"; one of {', '.join(words)}" if words else ""
-            default = "none" if parameter.default is None else named(key, parameter.default)
-            default = FROM_DATA.get((section, key), default)
-            text = f"{told.get(key, '')}{choices} [{default}]".replace("%", "%%")
+            listed = all(word in told.get(key, "") for word in words)
+            choices = "" if listed else f"; one of {', '.join(words)}"
+            default = "" if parameter.default is None else f" [{named(key, parameter.default)}]"
+            if (section, key) in FROM_DATA:
+                default = f" [{FROM_DATA[section, key]}]"
+            text = f"{told.get(key, '')}{choices}{default}".replace("%", "%%")
             group.add_argument(
                 f"--{section}.{key}", metavar="V", default=argparse.SUPPRESS, help=text
             )
@@ -175,13 +193,17 @@ def section_keywords(section: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in keywords(SECTIONS[section]).items() if k not in own}
 
 
+LEFT_OUT = ((r"\(None: ", "(if left out: "), (r"\bNone\b", "left out"))
+"""What the value None of a keyword is in words of the command line."""
 MARKUP = re.compile(r"(?::\w+:)?`{1,2}~?([^`]+)`{1,2}")
 """Sphinx's roles and literals, around what they mark."""
 
 
 def documented(stage: Callable) -> dict[str, str]:
-    """What a docstring's ``Args`` section says of each argument, as plain text."""
+    """What a docstring's ``Args`` section says of each argument, in words of the command line."""
     text = MARKUP.sub(r"\1", inspect.getdoc(stage) or "")
+    for python, words in LEFT_OUT:
+        text = re.sub(python, words, text)
     block = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
     entries = re.split(r"^ {4}(?=\w+:)", block.group(1), flags=re.MULTILINE) if block else []
     told = {}

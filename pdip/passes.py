@@ -47,14 +47,14 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
     pixel_bases = Passes(vjp=pixels) if pixels <= MAX_EXACT_PIXELS else Passes()
     first = again = edges + gram
     if solver.compresses:
-        left, known = pairs * PROBES, 0
-        again, first = again + pairs * rows + left, edges
+        left, known, first = pairs * PROBES, 0, edges
+        is_full = rows == solver.limit(num_rays)  # else more may come, and those before stay
+        again = again + left + (pairs * rows if is_full else Passes())
         for used in [solver.coarse()] * (solver.rounds - 1) + [solver]:
             chosen = usual_rows(used, num_rays)
-            looks = ceil((chosen - known) / BLOCK) + (known > 0)
-            first = first + pairs * (chosen - known) + left * looks
-            first = first + (pairs * known if stored else Passes(jvp=known, vjp=chosen))
-            known = chosen
+            found = pairs * (chosen - known or chosen)
+            new = Passes() if stored else Passes(vjp=chosen - known)
+            first, known = first + found + new + left, chosen
     if isinstance(solver, CG):
         columns = solver.num_probes + 1
         evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)
@@ -65,15 +65,9 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
     return total + again + cross + variance if model.slope_varies else total
 
 
-def most_rows(solver: Solver, num_rays: int) -> int:
-    """Rows of data that are conditioned on, at most."""
-    projected = _projected(solver)
-    return num_rays if projected is None else projected.limit(num_rays)
-
-
 def usual_rows(solver: Solver, num_rays: int) -> int:
-    """As :func:`most_rows`, and where their number is chosen from the decay, a usual one."""
-    projected, most = _projected(solver), most_rows(solver, num_rays)
+    """The most rows, and where their number is chosen from the decay, a usual one."""
+    projected, most = _projected(solver), solver.limit(num_rays)
     if projected is None or projected.rank is not None:
         return most
     return min(most, BLOCK * ceil(num_rays / RAYS_PER_COMBINATION / BLOCK))

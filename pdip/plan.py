@@ -12,7 +12,7 @@ import torch
 from pdip.errors import InputError
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.measurement import WORKING_MATRICES
-from pdip.passes import EVALUATIONS, Passes, most_rows, pass_seconds, predicted_passes, usual_rows
+from pdip.passes import EVALUATIONS, Passes, pass_seconds, predicted_passes, usual_rows
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.posterior.posterior import STD_SAMPLES
 from pdip.solvers import CG, Cholesky, Projected, Solver
@@ -61,7 +61,7 @@ def plan(
     solver, why, memory = foreseen(
         weights, patterns, num_rays, model.image.numel(), model.image.device, solver
     )
-    rows, most = usual_rows(solver, num_rays), most_rows(solver, num_rays)
+    rows, most = usual_rows(solver, num_rays), solver.limit(num_rays)
     passes = predicted_passes(model, num_rays, solver) * restarts
     jvp, vjp = pass_seconds(model)
     searches = (2 if model.slope_varies else 1) * solver.rounds * restarts
@@ -105,7 +105,7 @@ def foreseen(
 
     if solver is None:
         solver, why = _chosen(num_rays, needed, MEMORY_SHARE * machine_memory(device))
-    return solver, why, needed(most_rows(solver, num_rays))
+    return solver, why, needed(solver.limit(num_rays))
 
 
 def check_memory(solver: Solver | None, num_rays: int, pixels: int, device: torch.device) -> None:

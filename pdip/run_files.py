@@ -187,7 +187,7 @@ def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Obse
     )
     showing.show(REPORT, write_report, directory, numbers)
     directory.write_json(SUMMARY, numbers)
-    terminal.finished("calibration", check.verdict)
+    terminal.finished("calibration", f"{check.verdict}. {check.grounds}")
     showing.end()
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from pdip.errors import InputError
 
 UNITS = ("1/mm", "1/cm", "HU")
+WATER_20_KEV = 0.081
+"""Attenuation of water in 1/mm (NIST XCOM: 0.8096 cm2/g); more is rarer than a value in 1/cm."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class Unit:
                 f"the attenuation of water must lie between 0 and 1 1/mm, got {water:g}."
             )
         return cls(name, 1000.0 / water, -1000.0)
+
+    @property
+    def doubt(self) -> str:
+        """What to say where the attenuation of water looks like one in 1/cm; empty else."""
+        water = 1000.0 / self.scale
+        if self.name != "HU" or water <= WATER_20_KEV:
+            return ""
+        return (
+            f"water attenuates {water:g} 1/mm below 20 keV only; if that is in 1/cm, give --water "
+            f"{water / 10:g}."
+        )
 
     @property
     def formula(self) -> str:

@@ -113,6 +113,7 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
     assert numbers.keys() >= PROMISED | {"calibration"}
     found = numbers["calibration"]
     assert found.keys() >= {"held_out", "leave_one_out", "whiteness", "recalibration", "verdict"}
+    assert isinstance(found["too_narrow"], bool)
     assert found["held_out"]["num_views"] == 3 and found["held_out"]["num_rays"] == 69
     assert {"check: fit", "check: evidence", "check: score"} <= numbers["stages"].keys()
     for kind in ("predicted", "noise_only"):
@@ -125,7 +126,8 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
 def test_the_page_says_what_the_check_found_and_has_its_bounds_and_figure(checked, tmp_path):
     page = (checked / "report.html").read_text()
     found = strict_json(checked / "summary.json")["calibration"]
-    assert escape(found["verdict"][1:]) in page and "data:image/png;base64," in page
+    assert escape(found["verdict"][1:]) in page and escape(found["grounds"]) in page
+    assert "data:image/png;base64," in page
     half = found["recalibration"]["conformal"]["quantile"]
     assert f'"half_width": {half}' in page
     shutil.copytree(checked, tmp_path / "moved")
@@ -142,8 +144,8 @@ def test_the_recalibrated_std_is_the_raw_one_times_its_factor_where_there_is_one
     assert np.allclose(upper - lower, 2 * quantile * std, rtol=1e-4)
     assert np.allclose((upper + lower) / 2, np.load(checked / "reconstruction.npy"), atol=1e-6)
     path = checked / "std_recalibrated.npy"
-    verdict = strict_json(checked / "summary.json")["calibration"]["verdict"]
-    assert path.exists() == found["applied"] == ("std_recalibrated.npy holds" in verdict)
+    grounds = strict_json(checked / "summary.json")["calibration"]["grounds"]
+    assert path.exists() == found["applied"] == ("std_recalibrated.npy holds" in grounds)
     if path.exists():
         ratio = np.load(path) / np.load(checked / "std.npy")
         assert np.allclose(ratio, found["scales"][0]["value"], rtol=1e-5)
@@ -170,7 +172,7 @@ def test_a_check_that_is_cut_short_costs_no_reconstruction(files, tmp_path, monk
     assert reconstruct(files, out, *BRIEF, "--resume") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(fits) == 2 and (out / "std.npy").read_bytes() == before
-    assert sum(line.startswith("calibration: of ") for line in lines) == 1
+    assert sum(line.startswith("calibration: the ") for line in lines) == 1
     assert any(line.startswith("check: withholds ") and "as long" in line for line in lines)
     assert reconstruct(files, out, *BRIEF, "--resume") == 0 and len(fits) == 2
     assert any("check: fit: read back" in line for line in capsys.readouterr().out.splitlines())
@@ -197,7 +199,7 @@ def test_a_run_is_resumed_with_other_settings_of_the_check(
     views, regions = ("--calibration.withhold", "views"), ("--calibration.regions", "object")
     first = strict_json(out / "summary.json")["calibration"]
     found, _ = resumed("--check-calibration", *views, *regions)
-    assert not fits and "air" in found["verdict"]
+    assert not fits and "air" in found["grounds"]
     assert found["held_out"]["gain"] == pytest.approx(first["held_out"]["gain"], rel=1e-5)
     assert len(found["recalibration"]["regions"]["scales"]) == 2
     assert "regions: object" in (out / "settings.yaml").read_text()
@@ -231,7 +233,9 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
     directory.write_json("summary.json", {"stages": {}})
     for name in ("std_recalibrated.npy", "bounds_95.npy"):
         directory.write_array(name, torch.ones(2, 2))
-    nothing = SimpleNamespace(std=None, bounds=torch.zeros(2, 2, 2), stages={}, verdict="none")
+    nothing = SimpleNamespace(
+        std=None, bounds=torch.zeros(2, 2, 2), stages={}, verdict="none", grounds="None."
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_files, "draw_check", lambda check: Figure())
         patch.setattr(run_files, "check_summary", lambda check: {})

@@ -412,3 +412,5 @@ def test_roi_in_other_units_is_the_same_region(finished, capsys):
     assert water[0] == pytest.approx(1000 * (mean / 0.02 - 1), abs=rounding) and water[2] == "HU"
     assert cli.main(["roi", str(finished), "--box", "2:5,3:6", "--unit", "HU"]) == 2
     assert "attenuation of water" in capsys.readouterr().err
+    asked = ["roi", str(finished), "--box", "2:5,3:6", "--unit", "HU", "--water", "0.2"]
+    assert cli.main(asked) == 0 and "warning: water attenuates 0.2" in capsys.readouterr().err

@@ -13,7 +13,14 @@ from scipy.stats import norm
 from pdip.calibration.conformal import conformal, pixel_bounds
 from pdip.calibration.held_out import WithheldRays, held_out_scores
 from pdip.calibration.recalibration import RANGE, Scales, fitted_scales, scale_map
-from pdip.calibration.verdict import applied, is_right, pattern, verdict
+from pdip.calibration.verdict import (
+    applied,
+    are_too_narrow,
+    grounds,
+    is_right,
+    pattern,
+    verdict,
+)
 from pdip.calibration.view_bands import ViewBand, mean_bands
 from pdip.calibration.whiteness import whiteness
 from pdip.errors import InputError
@@ -170,7 +177,7 @@ def test_a_scale_that_rays_do_not_determine_is_called_so(case):
         )
     found = fitted_scales(data)
     assert not found.determined
-    assert "cannot tell" in verdict(held_out_scores(data), found)
+    assert "cannot tell" in verdict(found)
 
 
 def test_two_regions_get_their_own_scales():
@@ -250,16 +257,19 @@ def factors(*bands, noise=ONE):
      (4.0, 1.5, 20.0, "too narrow, but the withheld rays cannot tell by how much (any factor above "
       "1.5)", False),
      (1.5, 0.3, 9.0, "(they allow any factor from 0.3 to 9)", False),
-     (1.5, 0.05, 20.0, "(they allow any factor);", False),
+     (1.5, 0.05, 20.0, "(they allow any factor)", False),
      (0.05, 0.05, 0.06, "too wide, but", False)],
 )  # fmt: skip
 def test_the_verdict_says_which_way_the_error_bars_err(scale, low, high, words, written):
     found = factors((scale, low, high))
-    sentence = verdict(held_out_scores(rays()), found)
-    assert words in sentence and sentence.startswith("of 1 200 withheld measurements ")
+    assert words in verdict(found)
     assert is_right(found) is ("about right" in words)
-    held = f"std_recalibrated.npy holds std.npy times {scale:.2f}"
-    missing = "std.npy is left as it is, without a std_recalibrated.npy"
+    narrow = verdict(found).startswith("the error bars are too narrow")
+    assert are_too_narrow(found) is narrow
+    sentence = grounds(held_out_scores(rays()), found)
+    assert sentence.startswith("Of 1 200 withheld measurements ")
+    held = f"std_recalibrated.npy holds std.npy times {scale:.2f}."
+    missing = "std.npy is left as it is, without a std_recalibrated.npy."
     assert sentence.endswith(held if written else missing)
     assert (applied(found) is found) is written
 
@@ -267,17 +277,17 @@ def test_the_verdict_says_which_way_the_error_bars_err(scale, low, high, words, 
 @pytest.mark.parametrize(
     ("air", "inside", "words"),
     [((2.0, 1.6, 2.5), (0.5, 0.4, 0.6),
-      "; std_recalibrated.npy holds std.npy times 2.00 in air (1.6 to 2.5) and 0.50 in the object "
-      "(0.4 to 0.6)"),
+      ". std_recalibrated.npy holds std.npy times 2.00 in air (1.6 to 2.5) and 0.50 in the object "
+      "(0.4 to 0.6)."),
      ((0.05, 0.05, 2.3), (0.5, 0.4, 0.6),
-      "; a factor for each region is not determined (air any factor below 2.3 and the object any "
-      "factor from 0.4 to 0.6); std_recalibrated.npy holds std.npy times 1.50"),
-     ((1.9, 0.95, 3.6), (0.5, 0.4, 0.6), "a factor for each region is not determined")],
+      ". A factor for each region is not determined (air any factor below 2.3 and the object any "
+      "factor from 0.4 to 0.6). std_recalibrated.npy holds std.npy times 1.50."),
+     ((1.9, 0.95, 3.6), (0.5, 0.4, 0.6), "A factor for each region is not determined")],
     ids=["determined", "no signal in air", "one that may be 1"],
 )  # fmt: skip
 def test_the_verdict_names_the_factors_of_regions(air, inside, words):
     whole, regions = factors((1.5, 1.3, 1.8)), factors(air, inside)
-    sentence = verdict(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
+    sentence = grounds(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
     assert words in sentence
     assert ("not determined" in sentence) is (applied(whole, regions) is whole)
 
@@ -285,7 +295,7 @@ def test_the_verdict_names_the_factors_of_regions(air, inside, words):
 def test_regions_are_recalibrated_where_the_whole_is_not():
     whole, regions = factors((1.5, 0.9, 2.8)), factors((2.0, 1.6, 2.5), (0.5, 0.4, 0.6))
     assert applied(whole, regions) is regions and applied(whole) is None
-    sentence = verdict(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
+    sentence = grounds(held_out_scores(rays()), whole, regions, AIR_AND_OBJECT)
     assert "left as it is" not in sentence and "times 2.00 in air" in sentence
 
 
@@ -300,17 +310,17 @@ def test_noise_that_hid_a_misfit_is_named_where_the_rays_determine_it(
     scale, value, low, high, said
 ):
     found = factors(scale, noise=ViewBand(value, low, high, 0.1))
-    sentence = verdict(held_out_scores(rays()), found)
+    sentence = grounds(held_out_scores(rays()), found)
     assert ("than assumed" in sentence) is (said is not None)
     assert said is None or said in sentence
 
 
 def test_covered_rays_beside_error_bars_that_err_are_explained():
     right, hidden = held_out_scores(rays()), "which hold noise and image together"
-    assert hidden in verdict(right, factors((2.2, 1.9, 2.5)))
-    assert hidden not in verdict(right, factors((1.1, 0.9, 1.3)))
-    assert hidden not in verdict(right, factors((1.9, 0.95, 3.6)))
-    assert hidden not in verdict(held_out_scores(rays(2.2)), factors((2.2, 1.9, 2.5)))
+    assert hidden in grounds(right, factors((2.2, 1.9, 2.5)))
+    assert hidden not in grounds(right, factors((1.1, 0.9, 1.3)))
+    assert hidden not in grounds(right, factors((1.9, 0.95, 3.6)))
+    assert hidden not in grounds(held_out_scores(rays(2.2)), factors((2.2, 1.9, 2.5)))
 
 
 @pytest.mark.parametrize("case", ["no signal", "one view"])
@@ -319,15 +329,15 @@ def test_an_interval_ends_where_the_search_does(case):
     found = fitted_scales(data)
     for one in (*found.scales, found.noise):
         assert RANGE[0] <= one.low <= one.value <= one.high <= RANGE[1]
-    sentence = verdict(held_out_scores(data), found)
-    assert "(they allow any factor)" in sentence and "nan" not in sentence
+    sentence = grounds(held_out_scores(data), found)
+    assert "(they allow any factor)" in verdict(found) and "nan" not in sentence
     assert ("all of one view" in sentence) is (case == "one view")
 
 
 def test_a_share_that_two_views_leave_open_has_no_numbers_of_its_chance():
     data = rays(views=2)
     inside = replace(data, residual=0.1 * data.residual)
-    sentence = verdict(held_out_scores(inside), fitted_scales(inside))
+    sentence = grounds(held_out_scores(inside), fitted_scales(inside))
     assert "100.0 % (of 2 views, which is too few" in sentence
 
 

@@ -117,4 +117,5 @@ def test_rays_of_weight_zero_have_no_say_in_any_stage():
     assert first.fit.noise_std == second.fit.noise_std == 0.05
     assert torch.equal(first.image, second.image) and torch.equal(first.std, second.std)
     assert first.evidence[0].log_evidence == second.evidence[0].log_evidence
-    assert one.verdict == other.verdict and one.held_out.num_rays == other.held_out.num_rays
+    assert (one.verdict, one.grounds) == (other.verdict, other.grounds)
+    assert one.held_out.num_rays == other.held_out.num_rays

@@ -126,7 +126,8 @@ def check():
     rays = WithheldRays.of(error, signal, torch.ones(8, 60), withheld)
     white = whiteness(normal(8, 60), normal(50, 8, 60, seed=2), torch.ones_like(withheld))
     return SimpleNamespace(
-        verdict="too narrow", pattern="none", held_out=held_out_scores(rays), std=None,
+        verdict="too narrow", grounds="Seen.", pattern="none", std=None,
+        held_out=held_out_scores(rays),
         leave_one_out={"views": held_out_scores(rays.at(scale=2.0))}, whiteness=white,
         scales=Scales((ViewBand(2.0, 1.7, 2.4, 0.1),), ViewBand(1.0, 1.0, 1.0, 0.0)),
         region_scales=None, conformal=conformal(rays.z),

@@ -172,7 +172,12 @@ def test_bounds_follow_the_withheld_rays_where_there_are_enough():
         checked = SUMMARY | {"calibration": checked_summary(quantile)}
         page = run_page(contents(summary=checked))
         assert json.loads(Elements(page).data)["half_width"] == half
-        assert "Tested on rays that the fit did not see: the bars are fine." in Elements(page).words
+        words = Elements(page).words
+        assert "Tested on rays that the fit did not see: the bars are fine." in words
+        assert "All was seen." in words and "fit did not see say that" not in words
+    checked["calibration"] |= {"too_narrow": True}
+    words = Elements(run_page(contents(summary=checked))).words
+    assert "Measurements that the fit did not see say that the bars are fine." in words
 
 
 def checked_summary(quantile) -> dict:
@@ -180,6 +185,7 @@ def checked_summary(quantile) -> dict:
     scores = {"coverage": {"0.95": band}, "chi_squared": band, "nll": band}
     return {
         "verdict": "the bars are fine",
+        "grounds": "All was seen.",
         "held_out": {"num_rays": 8, "num_views": 2, "predicted": scores, "noise_only": scores},
         "recalibration": {"conformal": {"quantile": quantile}},
         "whiteness": {"verdict": "noise"},

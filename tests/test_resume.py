@@ -82,12 +82,14 @@ def assert_same_fit(found, truth):
         {"stop": "discrepancy", "start": "mixed", "restarts": 2},
         {"stop": "held_out", "restarts": 2},
         {"stop": "discrepancy", "max_steps": 320, "learning_rate": 2e-2},
+        {"stop": "discrepancy", "start": "tv", "max_steps": 120, "louder": 8.0},
     ],
-    ids=["warm and cold", "held-out rays", "ends by itself"],
+    ids=["warm and cold", "held-out rays", "ends by itself", "begins at the noise level"],
 )
 def test_a_fit_that_died_again_and_again_is_the_fit_that_did_not(settings):
     scan, ray, _, noise_std = disc_scan()
     settings = {"max_steps": 90, **settings}
+    noise_std *= settings.pop("louder", 1.0)
     truth = small_fit(scan, ray, noise_std, **settings)
     found, deaths = until_it_ends(
         lambda keeper: small_fit(scan, ray, noise_std, keeper=keeper, **settings), 3

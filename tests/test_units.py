@@ -26,3 +26,8 @@ def test_water_is_zero_and_air_minus_thousand_hounsfield():
 def test_units_that_make_no_sense_are_refused(arguments, said):
     with pytest.raises(InputError, match=said):
         Unit.of(*arguments)
+
+
+def test_a_water_in_1_cm_is_asked_about():
+    assert "give --water 0.0206" in Unit.of("HU", water=0.206).doubt
+    assert Unit.of("HU", water=0.0206).doubt == Unit.of("1/cm").doubt == ""

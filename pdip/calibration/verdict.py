@@ -20,29 +20,70 @@ CAUSES = {
 }
 
 
-def verdict(
+def verdict(scales: Scales) -> str:
+    """Whether the error bars are right, for whoever has to trust them.
+
+    Args:
+        scales: the factor of the std that the withheld rays ask for, one part.
+    """
+    (scale,) = scales.scales
+    size, way = _size(scale), "narrow" if scale.value > 1 else "wide"
+    if not is_determined(scale) and _off(scale):
+        return (
+            f"the error bars are too {way}, but the withheld rays cannot tell by how much "
+            f"({_allowed(scale)})"
+        )
+    if not is_determined(scale):
+        return (
+            "the withheld rays cannot tell whether the error bars of the image are right, as they "
+            "are too few or its uncertainty is lost in their noise (they allow "
+            f"{_allowed(scale)})"
+        )
+    if _close(scale):
+        return (
+            f"the error bars are about right (factor {scale.value:.2f}, {scale.low:.2g} to "
+            f"{scale.high:.2g})"
+        )
+    if not _off(scale):
+        return (
+            "the withheld rays cannot tell error bars that are right from error bars that are "
+            f"{size[0]:.1f} times too {way} (they allow {_allowed(scale)})"
+        )
+    return (
+        f"the error bars are too {way} by a factor of about {size[0]:.1f} ({size[1]:.2g} to "
+        f"{size[2]:.2g})"
+    )
+
+
+def are_too_narrow(scales: Scales) -> bool:
+    """Whether the verdict is that the error bars are too narrow, by a known factor or not."""
+    (scale,) = scales.scales
+    return scale.low > 1 and not is_right(scales)
+
+
+def grounds(
     held_out: HeldOut,
     scales: Scales,
     region_scales: Scales | None = None,
     regions: Sequence[str] = (),
 ) -> str:
-    """One sentence for whoever has to trust the error bars; it ends with what was written.
+    """What the verdict rests on and which files it led to, in sentences.
 
     Args:
         held_out: scores of the withheld rays.
-        scales: the factor of the std that they ask for, one part.
+        scales: as for :func:`verdict`.
         region_scales: those of regions; None where none were asked for.
         regions: what the regions are called.
     """
-    said = [_judgement(scales.scales[0]) + _noise_remark(scales.noise)]
+    said = [_covered(held_out, scales), *_noise_remark(scales.noise)]
     if region_scales is not None and not calls_for(region_scales):
         listed = _listed(
             f"{name} {_allowed(scale)}"
             for name, scale in zip(regions, region_scales.scales, strict=False)
         )
-        said.append(f"a factor for each region is not determined ({listed})")
+        said.append(f"A factor for each region is not determined ({listed})")
     said.append(_written(applied(scales, region_scales), regions))
-    return f"{_covered(held_out, scales)}: {'; '.join(said)}"
+    return f"{'. '.join(said)}."
 
 
 def applied(scales: Scales, region_scales: Scales | None = None) -> Scales | None:
@@ -83,7 +124,7 @@ def _covered(held_out: HeldOut, scales: Scales) -> str:
     elif covered.low < 0.01 and covered.high > 0.99:
         band = f"(of {held_out.num_views} views, which is too few to know how far that is chance)"
     said = (
-        f"of {counted} withheld measurements {100 * covered.value:.1f} % {band} lie within their "
+        f"Of {counted} withheld measurements {100 * covered.value:.1f} % {band} lie within their "
         "95 % intervals"
     )
     (scale,) = scales.scales
@@ -95,32 +136,11 @@ def _covered(held_out: HeldOut, scales: Scales) -> str:
     return said
 
 
-def _judgement(scale: ViewBand) -> str:
-    way, sign = ("narrow", 1) if scale.value > 1 else ("wide", -1)
-    size = scale.value**sign
-    if not is_determined(scale) and _off(scale):
-        return (
-            f"the error bars are too {way}, but the withheld rays cannot tell by how much "
-            f"({_allowed(scale)})"
-        )
-    if not is_determined(scale):
-        return (
-            "the withheld rays cannot tell whether the error bars of the image are right, as they "
-            "are too few or its uncertainty is lost in their noise (they allow "
-            f"{_allowed(scale)})"
-        )
-    if _close(scale):
-        return (
-            f"the error bars are about right (factor {scale.value:.2f}, {scale.low:.2g} to "
-            f"{scale.high:.2g})"
-        )
-    if not _off(scale):
-        return (
-            "the withheld rays cannot tell error bars that are right from error bars that are "
-            f"{size:.1f} times too {way} (they allow {_allowed(scale)})"
-        )
+def _size(scale: ViewBand) -> tuple[float, float, float]:
+    """How many times the error bars are too narrow or too wide, and from where to where."""
+    sign = 1 if scale.value > 1 else -1
     low, high = sorted((scale.low**sign, scale.high**sign))
-    return f"the error bars are too {way} by a factor of about {size:.1f} ({low:.2g} to {high:.2g})"
+    return scale.value**sign, low, high
 
 
 def _allowed(scale: ViewBand) -> str:
@@ -133,16 +153,16 @@ def _allowed(scale: ViewBand) -> str:
     return f"any factor below {scale.high:.2g}" if above else "any factor"
 
 
-def _noise_remark(noise: ViewBand) -> str:
+def _noise_remark(noise: ViewBand) -> list[str]:
     """What the rays say of the noise, where they say anything."""
     small = abs(noise.value - 1) < LEAST_NOISE_CHANGE
     if small or not _off(noise) or not all(ends_inside(noise)):
-        return ""
+        return []
     kind = "less" if noise.value < 1 else "more"
-    return (
-        f", while the measurements have {kind} noise than assumed ({noise.value:.2f} of its std, "
+    return [
+        f"The measurements have {kind} noise than assumed ({noise.value:.2f} of its std, "
         f"{noise.low:.2g} to {noise.high:.2g}{UNDRAWN if kind == 'less' else ''})"
-    )
+    ]
 
 
 def _written(found: Scales | None, regions: Sequence[str]) -> str:

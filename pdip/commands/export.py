@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-from pdip.arguments import add_unit
+from pdip.arguments import add_unit, asked_unit
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.export import EXPORTS, export
 from pdip.region import slice_directory
 from pdip.run_directory import RunDirectory
-from pdip.units import Unit
 
 HELP = "images of a finished run as TIFF, HDF5 or NumPy"
 EXAMPLE = "pdip export runs/mine --format tiff"
@@ -34,7 +33,7 @@ def run(command: argparse.Namespace) -> int:
         InputError: no finished run or no such unit is there, or files are in the way.
         ComputationError: a file cannot be written.
     """
-    unit = Unit.of(command.unit, command.water)
+    unit = asked_unit(command)
     directory = RunDirectory(command.directory)
     if command.slice is not None:
         directory = slice_directory(directory, command.slice)

@@ -11,7 +11,7 @@ from pdip.dip import UNet
 from pdip.dip.fit import usual_scales
 from pdip.errors import InputError
 from pdip.linearised import unet_prior
-from pdip.plan import check_memory, foreseen, most_rows
+from pdip.plan import check_memory, foreseen
 from pdip.ray.choice import choose_engine
 from pdip.ray.engine import build_engine
 from pdip.report.information import beam_lines
@@ -128,7 +128,7 @@ def _solver_words(scan: Scan, settings: Settings) -> str:
     prior = unet_prior(UNet(**given), **settings.prior)
     weights, patterns = sum(prior.sizes), len(prior.coefficients())
     solver, why, memory = foreseen(weights, patterns, num_rays, pixels, device, solver)
-    most = most_rows(solver, num_rays)
+    most = solver.limit(num_rays)
     combinations = f", {most} combinations at most" if most < num_rays else ""
     return (
         f"{type(solver).__name__.lower()} for {num_rays} rays{combinations} ({why}), {weights} "

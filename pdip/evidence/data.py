@@ -81,14 +81,15 @@ class Data:
         """The model with the rows that ``solver`` conditions on, chosen at its hyperparameters.
 
         Args:
-            model: if it is compressed already, the new combinations start from its own.
+            model: if it is compressed already, the new combinations begin with its own, or with the
+                range of the signal under them where no more are to come.
             solver: says whether data are compressed, and how.
             groups: parts of these data that are not to be mixed; none for the data as a whole.
             tell: called with a text as the products with the signal's covariance go on.
         """
         if not solver.compresses:
             return model if model.measurement.compression is None else model.compressed(None)
-        bases, left, count = [], 0.0, 0
+        bases, kept, left, count = [], [], 0.0, 0
 
         def done(columns: int) -> None:
             nonlocal count
@@ -96,17 +97,20 @@ class Data:
             tell(f"{count} combinations of rays tried")
 
         for part in groups or (self,):
+            guess, old = part._beginning(model, solver)
             basis, outside = solver.compress(
                 partial(part.signal, model, done=done),
                 part.num_rays,
                 float(model.noise_variance),
-                part._signal_of_rows(model),
+                guess,
                 self.weights.device,
             )
+            before = sum(one.shape[1] for one in bases)
+            kept.append(torch.stack([old, before + torch.arange(len(old), device=old.device)]))
             place = torch.searchsorted(self.index, part.index)
             bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
             left += outside
-        return self._compressed(model, torch.cat(bases, dim=1), left)
+        return self._compressed(model, torch.cat(bases, dim=1), left, torch.cat(kept, dim=1))
 
     def extended(self, model, columns: Tensor) -> LinearGaussianModel:
         """A compressed model with more combinations (m, j) of these rays among its own."""
@@ -114,11 +118,34 @@ class Data:
         every = replace(self, index=before.index, weights=before.weights)
         place = torch.searchsorted(before.index, self.index)
         columns = columns.new_zeros(every.num_rays, columns.shape[1]).index_copy(0, place, columns)
-        return every._compressed(model, extended(before.basis, columns), before.left_outside)
+        basis = extended(before.basis, columns)
+        same = torch.arange(before.basis.shape[1], device=basis.device)
+        return every._compressed(model, basis, before.left_outside, torch.stack([same, same]))
 
-    def _compressed(self, model, basis: Tensor, left_outside: float) -> LinearGaussianModel:
-        rows = self.backproject(basis)
-        return model.compressed(Compression(basis, self.index, self.weights, rows, left_outside))
+    def _compressed(
+        self, model, basis: Tensor, left_outside: float, kept: Tensor
+    ) -> LinearGaussianModel:
+        """The model on other combinations, of which ``kept`` (2, j) are number ``kept[0]`` of its
+        own at place ``kept[1]``: what is known of them in weights stays known."""
+        compression = Compression(
+            basis, self.index, self.weights, self.backproject(basis), left_outside
+        )
+        if not kept.numel() or model.features.latent.pixel_gram is not None:
+            return model.compressed(compression)
+        return model.compressed(compression, (kept[1], model.measurement.in_weights[kept[0]]))
+
+    def _beginning(self, model, solver: Solver) -> tuple[Tensor | None, Tensor]:
+        """What new combinations of these rays begin with, and which of the model's rows that are.
+
+        Those of the model, or where no more are to come the signal's covariance times them (one
+        step of subspace iteration), which are no rows of it; None where it has none.
+        """
+        nothing = self.index.new_zeros(0)
+        if model.measurement.compression is None or not len(used := self._rows_used(model)):
+            return None, nothing
+        if len(used) < solver.limit(self.num_rays):
+            return self.basis(model), used
+        return self._signal_of_rows(model), nothing
 
     def rows(self, model: LinearGaussianModel) -> Tensor:
         """What the used data measure of an image, row by row: (k, height, width)."""
@@ -211,11 +238,9 @@ class Data:
             done(len(parts[-1]))
         return torch.cat(parts).mT
 
-    def _signal_of_rows(self, model: LinearGaussianModel) -> Tensor | None:
+    def _signal_of_rows(self, model: LinearGaussianModel) -> Tensor:
         """The signal's covariance times the combinations that the model has of these rays, (m, k);
-        one JVP for each, as their rows are known. None where it has none."""
-        if model.measurement.compression is None or not len(self._rows_used(model)):
-            return None
+        one JVP for each, as their rows are known."""
         basis, parts = self.basis(model), []
         if model.features.latent.pixel_gram is not None:
             return self.signal(model, basis)

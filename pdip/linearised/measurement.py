@@ -47,14 +47,17 @@ class Measurement:
         features: of the image, for one slope S.
         ray: A.
         compression: which combinations of rays are used; None for every ray by itself.
+        known: places of rows whose product with S J_h was computed before, (j,), and these
+            products, (j, params); None where there are none.
     """
 
     features: Features
     ray: object
     compression: Compression | None = None
+    known: tuple[Tensor, Params] | None = None
 
     def with_features(self, features: Features) -> Measurement:
-        return replace(self, features=features)
+        return replace(self, features=features, known=None)
 
     @cached_property
     def rows(self) -> Image:
@@ -90,8 +93,17 @@ class Measurement:
 
     @cached_property
     def in_weights(self) -> Params:
-        """``B S J_h``: (rows, params), one VJP for each row; kept for all that needs it again."""
-        return self.features.latent.jacobian.adjoint(self.rows * self.features.slope)
+        """``B S J_h``: (rows, params), one VJP for each row that is not known; kept for all that
+        needs it again."""
+        adjoint, images = self.features.latent.jacobian.adjoint, self.rows * self.features.slope
+        if self.known is None:
+            return adjoint(images)
+        place, known = self.known
+        new = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        new[place] = False
+        found = known.new_empty(len(images), known.shape[1])
+        found[place], found[new] = known, adjoint(images[new])
+        return found
 
     @cached_property
     def nugget_gram(self) -> Tensor:

@@ -99,9 +99,16 @@ class LinearGaussianModel:
         measurement = self.measurement.with_features(features)
         return replace(self, slope=slope, features=features, measurement=measurement)
 
-    def compressed(self, compression: Compression | None) -> LinearGaussianModel:
-        """The same model, its data reduced to combinations of rays; None for every ray."""
-        measurement = Measurement(self.features, self.ray, compression)
+    def compressed(
+        self, compression: Compression | None, known: tuple[Tensor, Params] | None = None
+    ) -> LinearGaussianModel:
+        """The same model, its data reduced to combinations of rays; None for every ray.
+
+        Args:
+            compression: the combinations.
+            known: places of those whose product with ``S J_h`` is known, and these products.
+        """
+        measurement = Measurement(self.features, self.ray, compression, known)
         return replace(self, measurement=measurement)
 
     def double(self) -> LinearGaussianModel:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pdip.calibration.held_out import half_width
 from pdip.calibration.recalibration import Scales
-from pdip.calibration.verdict import calls_for
+from pdip.calibration.verdict import are_too_narrow, calls_for
 from pdip.calibration.view_bands import mean_bands, resampled_views
 from pdip.report.overview import PANEL_INCHES
 from pdip.strict_json import strict
@@ -34,6 +34,8 @@ def check_summary(check) -> dict[str, Any]:
     """
     return {
         "verdict": check.verdict,
+        "too_narrow": are_too_narrow(check.scales),
+        "grounds": check.grounds,
         "settings": asdict(check.design),
         "held_out": strict(check.held_out),
         "leave_one_out": {

@@ -82,7 +82,7 @@ def trust_sentence(summary: Mapping[str, Any]) -> str:
     said = []
     check = summary.get("calibration")
     if check:
-        said.append(f"Tested on rays that the fit did not see: {check['verdict'].rstrip('.')}.")
+        said.append(f"Tested on rays that the fit did not see: {check['verdict']}.")
     if summary.get("coverage_95") is not None:
         said.append(
             f"Compared with the given reference image, {100 * summary['coverage_95']:.1f} % of the "
@@ -110,6 +110,9 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
             "A solver or the search for hyperparameters ended before it converged; further down is "
             "which and how far."
         )
+    check = summary.get("calibration")
+    if check and check.get("too_narrow"):
+        found.append(f"Measurements that the fit did not see say that {check['verdict']}.")
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 
 from pdip.errors import InputError
 from pdip.scan.binning import counted, joined_weights
+from pdip.scan.bright_ends import is_brightest_at_the_ends
 from pdip.scan.checks import finite_real, number_tuple, plural, positive_mm, shown
 from pdip.scan.fitting_grid import build_grid, check_grid_holds
 from pdip.scan.geometry import FanBeam, ParallelBeam
@@ -55,7 +56,8 @@ def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
     check_shape("sinogram", sinogram, geometry)
     values = sinogram.double().numpy()
     grid = build_grid(fields, lambda: values, geometry, said)
-    said += check_grid_holds(values, grid, geometry)
+    if not is_brightest_at_the_ends(values):  # which is said of the values themselves
+        said += check_grid_holds(values, grid, geometry)
     weights = with_mask(found, fields.get("weights"), preprocessing.binning)
     scan = Scan(sinogram, geometry, grid, weights, tuple(said), found.noise_std)
     return replace(scan, binning=preprocessing.binning)

@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from pdip.scan.arc_gap import check_arc
 from pdip.scan.axis_check import STEPS, NearAxis, near_axis, other_axis
+from pdip.scan.bright_ends import is_brightest_at_the_ends
 from pdip.scan.geometry import FanBeam, ParallelBeam
 from pdip.scan.grid import ImageGrid
+from pdip.scan.odd_elements import odd_elements, odd_elements_sentence
 from pdip.scan.odd_views import odd_sentence, odd_views
 from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.repeated_views import check_repeated_views
@@ -31,17 +34,12 @@ LEAST_VIEWS = 16
 BETTER = 1.5
 """Ratio of what is left over as the scan is read and as it might be, from which that is named."""
 HARDER = 3.0
-"""The same where views move closer together, and so are more alike."""
+"""The same where views move closer together, and so are more alike, or to a wider arc, as which
+views of a narrow one can often be read."""
 SURE = 1.5
 """Standard errors over views by which the two must differ, too."""
 UNEVEN = 3.0
 """Relative scatter of the views' sums over that of the detector elements', with exchanged axes."""
-BRIGHTER = 1.1
-"""Mean at the ends of the detector over that of the view, from which the ends are brighter."""
-NEAR_ONE = 0.05
-"""How far from 1 the ends of every view may be to be air, however little the object absorbs."""
-END_PART = 32
-"""The ends of the detector are this part of it, either one."""
 SAME_AXIS = 0.1
 """Elements of the small copy off the middle, up to which a mirrored axis is the same one."""
 EXCHANGED = (
@@ -85,9 +83,10 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
         scan: any.
 
     Returns:
-        a sentence on views that do not fit the others, one on a drift of the open beam, and one on
-        how they are read, checked without both. None of the last kind: the scan is read as it
-        should be, or it has fewer than 16 views, or noise hides the difference.
+        a sentence on views and one on detector elements that do not fit the others, one on a drift
+        of the open beam, and one on how they are read, checked without all that; or else one on the
+        directions that were left out. Nothing of how it is read: that is as it should be, or there
+        are fewer than 16 views, or noise hides the difference.
     """
     count = scan.geometry.num_views
     if count == 1:
@@ -95,13 +94,28 @@ def check_reading(scan: Scan) -> tuple[str, ...]:
             "WARNING: 1 view: it does not tell what lies along its rays, so that the image is a "
             "guess of the prior; give more views (a smaller --view-step).",
         )
+    return _check_views(scan) or check_arc(scan)
+
+
+def _check_views(scan: Scan) -> tuple[str, ...]:
+    """What to say of single views, and of the scan without them."""
     odd = odd_views(scan)
     if not odd:
-        return _check_drift(scan)
-    kept = scan.select([view for view in range(count) if view not in odd])
+        return _check_elements(scan)
+    kept = scan.select([view for view in range(scan.geometry.num_views) if view not in odd])
     if _has_exchanged_axes(kept):  # the odd ones are elements at the edge of the object
         return (EXCHANGED,)
-    return odd_sentence(scan, odd), *_check_drift(kept)
+    return odd_sentence(scan, odd), *_check_elements(kept)
+
+
+def _check_elements(scan: Scan) -> tuple[str, ...]:
+    """What to say of single detector elements, and of the scan without them."""
+    odd = [] if _has_exchanged_axes(scan) else odd_elements(scan)
+    if not odd:
+        return _check_drift(scan)
+    weights = torch.ones_like(scan.sinogram) if scan.weights is None else scan.weights.clone()
+    weights[:, odd] = 0
+    return odd_elements_sentence(odd), *_check_drift(replace(scan, weights=weights))
 
 
 def _check_drift(scan: Scan) -> tuple[str, ...]:
@@ -115,7 +129,7 @@ def _check_drift(scan: Scan) -> tuple[str, ...]:
 
 def _check_others(scan: Scan) -> tuple[str, ...]:
     """What to say of a scan whose views belong together."""
-    if _is_brightest_at_the_ends(scan):
+    if is_brightest_at_the_ends(_measured(scan)):
         return (
             "WARNING: every view reads most at the ends of the detector, as counts and "
             "transmissions of an object in air do and line integrals do not; if they are such, say "
@@ -196,7 +210,7 @@ def _others(scan: Scan, small: Scan) -> Iterator[Other]:
                 yield (
                     f"the views span {other:g} degrees, not {arc:.0f}",
                     f"give their angles (step_deg: {steps.mean() * other / arc:.4g})",
-                    _turned(beam, other / arc), sinogram, BETTER if other > arc else HARDER,
+                    _turned(beam, other / arc), sinogram, HARDER,
                 )  # fmt: skip
     for factor, unit, key in (
         (180 / np.pi, "radians", "angles"),
@@ -226,16 +240,10 @@ def _turned(beam, factor: float):
     return replace(beam, angles_deg=tuple(factor * angle for angle in beam.angles_deg))
 
 
-def _is_brightest_at_the_ends(scan: Scan) -> bool:
-    """Whether the air beside the object reads more than the object, and nothing reads 0."""
-    sinogram, weights = scan.sinogram.double(), scan.weights
-    if weights is not None:
-        sinogram = torch.where(weights > 0, sinogram, torch.nan)
-    part = max(1, sinogram.shape[1] // END_PART)
-    ends = torch.cat([sinogram[:, :part], sinogram[:, -part:]], dim=1).nanmean(1)
-    least, mean = sinogram.nan_to_num(nan=torch.inf).min(), sinogram.nanmean(1)
-    open_beam = ((ends - 1).abs() < NEAR_ONE).all()
-    return bool(least > 0 and (ends > (1.0 if open_beam else BRIGHTER) * mean).all())
+def _measured(scan: Scan) -> np.ndarray:
+    """The values, NaN where a ray has no weight."""
+    values = scan.sinogram.double().numpy()
+    return values if scan.weights is None else np.where(scan.weights.numpy() > 0, values, np.nan)
 
 
 def _has_exchanged_axes(scan: Scan) -> bool:

@@ -59,6 +59,9 @@ class CG(Solver):
     def compress(self, *arguments, **keywords) -> tuple[Tensor, float]:
         return self.preconditioner.compress(*arguments, **keywords)
 
+    def limit(self, num_rays: int) -> int:
+        return self.preconditioner.limit(num_rays)
+
     def coarse(self) -> CG:
         return replace(self, preconditioner=self.preconditioner.coarse())
 

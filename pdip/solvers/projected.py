@@ -17,6 +17,7 @@ PROBES = 16
 FEW_RAYS = 4096  # up to here the algebra of all rays would be affordable, and that of a part is
 LARGEST_RANK = 1024
 COARSER = 4  # times fewer combinations in the rounds before the last
+ORTHONORMAL = 1e-10
 RANK_TOLERANCE = 1e-14  # a column shorter than this part of the longest is rounding
 
 
@@ -72,7 +73,6 @@ class Projected(Cholesky):
         )
 
     def limit(self, num_rays: int) -> int:
-        """The most combinations of so many rays."""
         open_limit = num_rays if num_rays <= FEW_RAYS else LARGEST_RANK
         return min(num_rays, self.rank or self.largest_rank or open_limit)
 
@@ -107,28 +107,42 @@ class Projected(Cholesky):
             return outside(basis, draw.to(basis))
 
         if guess is not None:
-            basis = extended(basis, guess[:, :most])
+            basis = orthonormal(guess[:, :most])
         while True:
-            count = basis.shape[1]
+            count, images, left = basis.shape[1], [], math.inf
             if count == size:
                 return basis, 0.0
-            left = self._left(signal, probes(PROBES)) / noise_variance if count else math.inf
+            if count:  # what is seen of the rest by these probes is the beginning of the next block
+                directions = probes(PROBES)
+                images = [signal(directions)]
+                left = self._trace(directions, images[0]) / noise_variance
             if count >= most or (self.rank is None and left <= self.outside * size):
                 return basis, left
-            basis = extended(basis, signal(probes(min(BLOCK, most - count))))
+            block = min(BLOCK, most - count)
+            if block > PROBES * len(images):
+                images.append(signal(probes(block - PROBES * len(images))))
+            basis = extended(basis, torch.cat(images, dim=1)[:, :block])
             if basis.shape[1] == count:  # nothing of the signal is left
                 return basis, left
 
     @staticmethod
-    def _left(signal, probes: Tensor) -> float:
-        """Hutchinson's estimate of the trace of the signal where the probes are."""
-        return max(float((probes * signal(probes)).sum()) / probes.shape[1], 0.0)
+    def _trace(probes: Tensor, images: Tensor) -> float:
+        """Hutchinson's estimate of the trace of what maps probes to images."""
+        return max(float((probes * images).sum()) / probes.shape[1], 0.0)
 
 
 def outside(basis: Tensor, columns: Tensor) -> Tensor:
     """The part of columns that is orthogonal to a basis."""
     columns = columns - basis @ (basis.mT @ columns)
     return columns - basis @ (basis.mT @ columns)
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """An orthonormal basis of the range of columns, which are left as they are if they are one."""
+    unit = torch.eye(columns.shape[1]).to(columns)
+    if torch.allclose(columns.mT @ columns, unit, rtol=0.0, atol=ORTHONORMAL):
+        return columns
+    return extended(columns[:, :0], columns)
 
 
 def extended(basis: Tensor, images: Tensor) -> Tensor:

@@ -67,6 +67,10 @@ class Solver(ABC):
         """Orthonormal combinations of whitened data (m, k), and the signal variance outside."""
         raise NotImplementedError(f"{type(self).__name__} uses all data")
 
+    def limit(self, num_rays: int) -> int:
+        """The most combinations of so many rays that are conditioned on."""
+        return num_rays
+
     def coarse(self) -> Solver:
         """The same solver for every round before the last, with less effort where that pays."""
         return self

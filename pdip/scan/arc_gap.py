@@ -1,0 +1,32 @@
+"""Directions from which no view was taken."""
+
+import numpy as np
+
+from pdip.scan.scan import Scan
+
+LEAST_DEG, MOST_DEG = 30.0, 120.0
+"""A gap is never named below the one, and always above the other; between them where it is"""
+UNEVEN = 1.5
+"""times that between as many directions, evenly spread."""
+SAME_DEG = 0.5
+"""Views less than that apart, modulo half a turn, have one direction."""
+FULL_TURN = 2 * np.pi
+"""Angles that span less might be radians."""
+
+
+def check_arc(scan: Scan) -> tuple[str, ...]:
+    """What to say where the views leave out a part of the half turn that determines an image."""
+    angles = np.array(scan.geometry.angles_deg)
+    places = np.sort(np.mod(angles, 180.0))
+    gaps = np.diff(places, append=places[0] + 180.0)
+    widest = int(gaps.argmax())
+    gap, start = float(gaps[widest]), float(places[widest])
+    directions = max(1, int((gaps > SAME_DEG).sum()))
+    if gap < max(LEAST_DEG, min(UNEVEN * 180.0 / directions, MOST_DEG)):
+        return ()
+    radians = "; if they are in radians, give them with the key 'angles'"
+    return (
+        f"WARNING: no view was taken from {gap:.3g} of 180 degrees (between {start:.4g} and "
+        f"{start + gap:.4g}): edges along the rays that are missing are a guess of the prior, and "
+        f"error bars are least sure there{radians if np.ptp(angles) < FULL_TURN else ''}.",
+    )
