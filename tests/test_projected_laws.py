@@ -9,10 +9,12 @@ from cases import MODELS, SMALL, ModelCase
 from dense_model import build, normal, relative
 from torch.distributions import MultivariateNormal
 
+from benchmarks.passes import counted_passes
 from pdip.errors import InputError
 from pdip.evidence import Conditional, NetworkWeights, Profile, log_evidence, optimise_evidence
 from pdip.evidence.data import Data
 from pdip.linearised import features
+from pdip.passes import Passes
 from pdip.posterior import Posterior, relinearise
 from pdip.posterior.image_posterior import RESOLUTION
 from pdip.scan import ImageGrid, ParallelBeam
@@ -208,6 +210,43 @@ def test_searches_before_the_last_have_a_quarter_of_the_combinations(monkeypatch
     monkeypatch.setattr(Projected, "compress", recorded)
     optimise_evidence(model, scan, solver=Projected(rank=20, rounds=3), max_evaluations=2)
     assert sizes == [5, 5, 20]
+
+
+@pytest.mark.parametrize("objective", [None, "conditional"])
+@pytest.mark.parametrize("name", ["through nugget", "before"])
+def test_more_combinations_keep_those_before_and_what_is_known_of_them(
+    name, objective, monkeypatch
+):
+    monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
+    model, scan, _ = build(MODELS[name])
+    data = Data.of(scan, model.ray)
+    groups = Conditional(withheld(scan)).prepare(model, data).groups(data) if objective else ()
+    few = data.observed(model, Projected(rank=3), *groups)
+    known = few.measurement.in_weights
+    more = data.observed(few, Projected(rank=7), *groups)
+    before, after = few.measurement.compression.basis, more.measurement.compression.basis
+    size = max(1, len(groups))
+    assert (before.shape[1], after.shape[1]) == (3 * size, 7 * size)
+    place = [7 * group + k for group in range(size) for k in range(3)]
+    assert torch.equal(after[:, place], before)
+    with counted_passes() as count:
+        found = more.measurement.in_weights
+    assert count.passes == Passes(vjp=4 * size) and torch.equal(found[place], known)
+    alone = replace(more.measurement, known=None).in_weights
+    assert relative(found, alone) < EXACT
+    other = few.with_slope(2 * few.slope).measurement.in_weights
+    assert relative(other, 2 * known) < EXACT
+
+
+def test_a_later_round_without_more_combinations_is_one_of_subspace_iteration(monkeypatch):
+    model, scan, _ = build(MODELS["before"])
+    data, solver = Data.of(scan, model.ray), Projected(rank=6)
+    first = data.observed(model, solver)
+    again = data.observed(first, solver)
+    basis = again.measurement.compression.basis
+    image = data.signal(first, first.measurement.compression.basis)
+    assert relative(basis @ (basis.T @ image), image) < EXACT
+    assert again.measurement.compression.left_outside < first.measurement.compression.left_outside
 
 
 @pytest.mark.parametrize("bad", [{"rank": 0}, {"rounds": 0}, {"largest_rank": 0}, {"outside": 0.0}])

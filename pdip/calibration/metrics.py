@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from pdip.errors import InputError
@@ -39,6 +38,8 @@ def psnr(image: Image, truth: Image) -> float:
     image, truth = checked_pair(image, truth)
     if np.array_equal(image, truth):
         return math.inf
+    from skimage.metrics import peak_signal_noise_ratio  # loads scipy.stats, which takes a second
+
     return float(
         peak_signal_noise_ratio(truth, image, data_range=data_range(torch.from_numpy(truth)))
     )
@@ -57,6 +58,8 @@ def ssim(image: Image, truth: Image) -> float:
         raise InputError(f"structural similarity needs at least 3x3 pixels, got {truth.shape}.")
     window = min(SSIM_WINDOW, smallest - 1 + smallest % 2)
     peak = data_range(torch.from_numpy(truth))
+    from skimage.metrics import structural_similarity  # loads scipy.stats, which takes a second
+
     return float(structural_similarity(truth, image, data_range=peak, win_size=window))
 
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from pdip.calibration.residuals import z_scores
@@ -126,4 +125,6 @@ def rank_correlation(mean: Pixels, std: Pixels, truth: Pixels) -> float:
     std = std.double().reshape(-1).cpu()
     if error.min() == error.max() or std.min() == std.max():
         return math.nan
+    from scipy.stats import spearmanr  # takes a second to load
+
     return float(spearmanr(std.numpy(), error.numpy()).statistic)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.stats import chisquare, kstest
 from torch import Tensor
 
 from pdip.errors import InputError
@@ -98,6 +97,8 @@ def uniformity(values: Float[Tensor, " values"], bins: int = 10) -> Uniformity:
     if not len(values) or not bool(((values >= 0) & (values <= 1)).all()):
         raise InputError(f"expected values between 0 and 1, got {len(values)} that are not all so")
     counts = torch.histc(values.double().cpu(), bins, 0, 1)
+    from scipy.stats import chisquare, kstest  # takes a second to load
+
     test = chisquare(counts.numpy())
     distance = kstest(values.double().cpu().numpy(), "uniform")
     return Uniformity(counts, float(test.statistic), float(test.pvalue), float(distance.pvalue))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 LEVEL = 0.95
@@ -54,7 +54,7 @@ def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> tu
 
 def quantile_of(num_views: int) -> float:
     """How many standard errors a band goes either way: Student's t of V - 1 degrees of freedom."""
-    return float(t.ppf((1 + LEVEL) / 2, num_views - 1))
+    return float(stdtrit(num_views - 1, (1 + LEVEL) / 2))
 
 
 def mean_bands(values: Tensor, view: Tensor, *, kind: str = "number") -> list[ViewBand]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from pdip.calibration import coverage, relative_l2
 from pdip.report.canvas import COLOURS, MARKERS, blank_figure
@@ -68,6 +67,8 @@ def _means(image: Image, std: Image, truth: Image | None, mask: Mask) -> dict[st
 
 
 def _rank_correlation(one: Image, other: Image) -> float:
+    from scipy.stats import spearmanr  # takes a second to load
+
     return float(spearmanr(one.flatten(), other.flatten())[0])
 
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from pdip.calibration.held_out import half_width
@@ -120,7 +120,7 @@ def _draw_quantiles(axis: Axes, z: Tensor, view: Tensor, name: str, colour: str)
     own = z.cpu().numpy()
     drawn = [np.quantile(np.repeat(own, count[number].astype(int)), QUANTILES) for count in often]
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-    place = norm.ppf(QUANTILES)
+    place = ndtri(QUANTILES)
     axis.fill_between(place, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.plot(place, np.quantile(own, QUANTILES), color=colour, label=name)
 

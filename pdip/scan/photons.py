@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 from scipy.ndimage import convolve1d
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
 HALF_PHOTON = 0.5
 """Added before the logarithm: ``E[log(N + 1/2)] = log μ + O(1/μ²)`` (Anscombe 1948)."""
@@ -85,7 +85,7 @@ def _log_moments() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, and the bias and the variance of the logarithm there, summed over all counts."""
     means = np.geomspace(0.25, MANY_PHOTONS, 200)
     counts = np.arange(int(MANY_PHOTONS + 12 * np.sqrt(MANY_PHOTONS)))
-    chance = poisson.pmf(counts, means[:, None])
+    chance = np.exp(xlogy(counts, means[:, None]) - means[:, None] - gammaln(counts + 1))
     logarithm = np.log(counts + HALF_PHOTON)
     first = chance @ logarithm
     second = (chance * (logarithm - first[:, None]) ** 2).sum(1)
