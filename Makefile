@@ -1,5 +1,5 @@
 # make demo   reconstruct the example scan            make test   the whole test suite
-# make bench  time every stage, and the standard      make fast   the quick tests alone, a minute
+# make bench  time every stage, and the standard      make fast   the quick tests alone, minutes
 #             algorithm beside it (BENCH=--quick)     make docs   the pages, docs/_build/html
 # make clean  remove the set-up, runs and pages       make venv   the set-up alone
 # Each target sets up what it needs in .venv; only Python >= 3.11 and make have to be there.

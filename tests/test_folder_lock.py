@@ -25,6 +25,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def held_elsewhere(folder) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDING, str(folder)], stdout=subprocess.PIPE, text=True
@@ -69,6 +70,7 @@ def test_a_file_system_without_locks_is_open_to_all(tmp_path, monkeypatch):
     FolderLock(tmp_path).release()
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_another_run_works_is_left_as_it_is(tmp_path):
     scan = Scan(torch.rand(3, 9), ParallelBeam([0.0, 60.0, 120.0], 9), ImageGrid((6, 6)))
     first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")

@@ -13,7 +13,10 @@ FOLDER = Path(__file__).parents[1] / "configs"
 PRESETS = sorted(FOLDER.glob("*.yaml"))
 ASKED = {"fast", "balanced", "accurate", "parallel_xct", "fan_lab", "low_dose"}
 BEAMS = {"fan_lab": ["--beam", "fan", "--source-origin-mm", "50", "--origin-detector-mm", "25"]}
-TINY = ["--dip.max_steps", "30", "--network.channels", "4", "--evidence.max_evaluations", "5"]
+TINY = [
+    "--dip.max_steps", "30", "--dip.restarts", "1", "--network.channels", "4",
+    "--evidence.max_evaluations", "5",
+]  # fmt: skip
 
 
 def name(path: Path) -> str:
@@ -56,7 +59,7 @@ def test_a_preset_reconstructs_a_tiny_scan(path, tmp_path, capsys):
     code = cli.main([*run, "--config", str(path)])
     assert code == 0, capsys.readouterr().err
     kept = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
-    lowered = {"max_steps", "channels", "max_evaluations"}
+    lowered = {"max_steps", "restarts", "channels", "max_evaluations"}
     for section, keys in yaml.safe_load(path.read_text()).items():
         assert {k: v for k, v in kept[section].items() if k in keys and k not in lowered} == {
             k: v for k, v in keys.items() if k not in lowered

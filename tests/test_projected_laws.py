@@ -113,7 +113,7 @@ def test_posterior_is_that_given_the_kept_combinations_alone():
 def test_samples_on_compressed_data_have_its_covariance():
     model, scan, _ = build(MODELS["through nugget"])
     posterior = Posterior(model, scan, Projected(rank=6))
-    count = 20_000
+    count = 10_000
     draws = posterior.sample(count, generator=torch.Generator().manual_seed(0)) - posterior.image
     weights = normal(*model.image.shape, seed=9)
     values = (draws * weights).sum((-2, -1)).square()

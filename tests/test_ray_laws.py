@@ -199,6 +199,7 @@ def test_what_an_engine_cannot_do_is_refused(case, name):
         build(case, name)
 
 
+@pytest.mark.slow
 def test_odl_refuses_a_shift_that_its_backend_would_ignore():
     pytest.importorskip("odl")
     geometry = ParallelBeam((0.0, 40.0), 8, 0.5, 0.1)

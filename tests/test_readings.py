@@ -72,6 +72,7 @@ def test_a_wrong_arc_is_named_with_the_step_that_would_be_right():
     assert "step_deg: 4.5" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beam", "elements"),
     [
@@ -165,6 +166,7 @@ def test_views_of_one_angle_that_contradict_each_other_are_named():
     assert "1 view has the angle of another view, but 1 differs from it by" in once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.01, 0.3])
 def test_views_that_are_measured_twice_are_left_in_peace(noise):
     """Two full turns, each with its noise and intensity."""

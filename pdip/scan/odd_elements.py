@@ -12,8 +12,8 @@ SURE = 5.0
 """standard errors of white noise by which it has to, and"""
 STEADY = 0.9
 """part of the views in which it has to, to one side: what the object has there moves on."""
-LEAST_VIEWS = 8
-"""Fewer do not tell an element from a detail that stays where it is."""
+LEAST_VIEWS, LEAST_ELEMENTS = 8, 64
+"""Fewer do not tell an element from a detail that stays where it is, or is as narrow."""
 ALIKE = 0.4
 """Part of the difference that another element, elsewhere, may have to the same side: the rim of a
 round object stands still on the detector as well, but has two sides."""
@@ -27,7 +27,7 @@ def odd_elements(scan: Scan) -> list[int]:
     none is: they look like the rims of round objects.
     """
     views, elements = scan.geometry.shape
-    if views < LEAST_VIEWS or elements < 2 * WIDTH:
+    if views < LEAST_VIEWS or elements < LEAST_ELEMENTS:
         return []
     values = scan.sinogram.double()
     if scan.weights is not None:
