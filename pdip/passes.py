@@ -10,6 +10,7 @@ import torch
 
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.features import MAX_EDGES
+from pdip.linearised.measurement import PIECE
 from pdip.posterior.posterior import MAX_EXACT_PIXELS, STD_SAMPLES
 from pdip.solvers import CG, Projected, Solver
 from pdip.solvers.projected import BLOCK, PROBES
@@ -52,8 +53,10 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
         again = again + left + (pairs * rows if is_full else Passes())
         for used in [solver.coarse()] * (solver.rounds - 1) + [solver]:
             chosen = usual_rows(used, num_rays)
-            found = pairs * (chosen - known or chosen)
-            new = Passes() if stored else Passes(vjp=chosen - known)
+            found, rows_known = pairs * (chosen - known), known - known % PIECE
+            if chosen == known:  # a step of subspace iteration
+                found, rows_known = pairs * known if stored else Passes(jvp=known), 0
+            new = Passes() if stored else Passes(vjp=chosen - rows_known)
             first, known = first + found + new + left, chosen
     if isinstance(solver, CG):
         columns = solver.num_probes + 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pdip.errors import InputError
-from pdip.linearised.measurement import Compression
+from pdip.linearised.measurement import PIECE, Compression
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Solver
 from pdip.solvers.projected import extended
@@ -89,7 +89,7 @@ class Data:
         """
         if not solver.compresses:
             return model if model.measurement.compression is None else model.compressed(None)
-        bases, kept, left, count = [], [], 0.0, 0
+        bases, kept, left, count = [], 0, 0.0, 0
 
         def done(columns: int) -> None:
             nonlocal count
@@ -97,7 +97,7 @@ class Data:
             tell(f"{count} combinations of rays tried")
 
         for part in groups or (self,):
-            guess, old = part._beginning(model, solver)
+            guess, kept = part._beginning(model, solver)
             basis, outside = solver.compress(
                 partial(part.signal, model, done=done),
                 part.num_rays,
@@ -105,12 +105,11 @@ class Data:
                 guess,
                 self.weights.device,
             )
-            before = sum(one.shape[1] for one in bases)
-            kept.append(torch.stack([old, before + torch.arange(len(old), device=old.device)]))
             place = torch.searchsorted(self.index, part.index)
             bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
             left += outside
-        return self._compressed(model, torch.cat(bases, dim=1), left, torch.cat(kept, dim=1))
+        kept = kept if len(bases) == 1 else 0  # of several parts, each has its own at its beginning
+        return self._compressed(model, torch.cat(bases, dim=1), left, kept)
 
     def extended(self, model, columns: Tensor) -> LinearGaussianModel:
         """A compressed model with more combinations (m, j) of these rays among its own."""
@@ -119,33 +118,34 @@ class Data:
         place = torch.searchsorted(before.index, self.index)
         columns = columns.new_zeros(every.num_rays, columns.shape[1]).index_copy(0, place, columns)
         basis = extended(before.basis, columns)
-        same = torch.arange(before.basis.shape[1], device=basis.device)
-        return every._compressed(model, basis, before.left_outside, torch.stack([same, same]))
+        return every._compressed(model, basis, before.left_outside, before.basis.shape[1])
 
     def _compressed(
-        self, model, basis: Tensor, left_outside: float, kept: Tensor
+        self, model, basis: Tensor, left_outside: float, kept: int
     ) -> LinearGaussianModel:
-        """The model on other combinations, of which ``kept`` (2, j) are number ``kept[0]`` of its
-        own at place ``kept[1]``: what is known of them in weights stays known."""
-        compression = Compression(
-            basis, self.index, self.weights, self.backproject(basis), left_outside
-        )
-        if not kept.numel() or model.features.latent.pixel_gram is not None:
-            return model.compressed(compression)
-        return model.compressed(compression, (kept[1], model.measurement.in_weights[kept[0]]))
+        """The model on other combinations, of which the first ``kept`` are the first of its own:
+        what was computed of them in whole pieces is not computed again, and would be the same."""
+        before, kept = model.measurement, kept - kept % PIECE
+        rows = self.backproject(basis[:, kept:])
+        known = None
+        if kept:
+            rows = torch.cat([before.rows[:kept], rows])
+            stored = model.features.latent.pixel_gram is not None  # no pass would be needed
+            known = None if stored else before.in_weights[:kept]
+        compression = Compression(basis, self.index, self.weights, rows, left_outside)
+        return model.compressed(compression, known)
 
-    def _beginning(self, model, solver: Solver) -> tuple[Tensor | None, Tensor]:
-        """What new combinations of these rays begin with, and which of the model's rows that are.
+    def _beginning(self, model, solver: Solver) -> tuple[Tensor | None, int]:
+        """What new combinations of these rays begin with, and how many of the model's own that are.
 
         Those of the model, or where no more are to come the signal's covariance times them (one
-        step of subspace iteration), which are no rows of it; None where it has none.
+        step of subspace iteration); None where it has none.
         """
-        nothing = self.index.new_zeros(0)
         if model.measurement.compression is None or not len(used := self._rows_used(model)):
-            return None, nothing
+            return None, 0
         if len(used) < solver.limit(self.num_rays):
-            return self.basis(model), used
-        return self._signal_of_rows(model), nothing
+            return self.basis(model), len(used)
+        return self._signal_of_rows(model), 0
 
     def rows(self, model: LinearGaussianModel) -> Tensor:
         """What the used data measure of an image, row by row: (k, height, width)."""

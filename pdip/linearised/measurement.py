@@ -17,6 +17,8 @@ from pdip.typing import Image, Params
 MAX_BYTES = 18_000_000_000
 WORKING_MATRICES = 12  # matrices of rows x rows alive beside the bases
 CHUNK = 512
+PIECE = 128
+"""Rows whose products with the Jacobian are computed together."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,13 @@ class Measurement:
         features: of the image, for one slope S.
         ray: A.
         compression: which combinations of rays are used; None for every ray by itself.
-        known: places of rows whose product with S J_h was computed before, (j,), and these
-            products, (j, params); None where there are none.
+        known: products of the first rows with S J_h, computed before in whole pieces.
     """
 
     features: Features
     ray: object
     compression: Compression | None = None
-    known: tuple[Tensor, Params] | None = None
+    known: Params | None = None
 
     def with_features(self, features: Features) -> Measurement:
         return replace(self, features=features, known=None)
@@ -94,16 +95,15 @@ class Measurement:
     @cached_property
     def in_weights(self) -> Params:
         """``B S J_h``: (rows, params), one VJP for each row that is not known; kept for all that
-        needs it again."""
+        needs it again.
+
+        In pieces, as rounding depends on what is computed together: the same bits whether the first
+        ones are known or not.
+        """
         adjoint, images = self.features.latent.jacobian.adjoint, self.rows * self.features.slope
-        if self.known is None:
-            return adjoint(images)
-        place, known = self.known
-        new = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        new[place] = False
-        found = known.new_empty(len(images), known.shape[1])
-        found[place], found[new] = known, adjoint(images[new])
-        return found
+        known = () if self.known is None else (self.known,)
+        rest = images[len(self.known) :] if known else images
+        return torch.cat([*known, *(adjoint(piece) for piece in rest.split(PIECE))])
 
     @cached_property
     def nugget_gram(self) -> Tensor:

@@ -100,13 +100,13 @@ class LinearGaussianModel:
         return replace(self, slope=slope, features=features, measurement=measurement)
 
     def compressed(
-        self, compression: Compression | None, known: tuple[Tensor, Params] | None = None
+        self, compression: Compression | None, known: Params | None = None
     ) -> LinearGaussianModel:
         """The same model, its data reduced to combinations of rays; None for every ray.
 
         Args:
             compression: the combinations.
-            known: places of those whose product with ``S J_h`` is known, and these products.
+            known: products of the first of them with ``S J_h``, in whole pieces.
         """
         measurement = Measurement(self.features, self.ray, compression, known)
         return replace(self, measurement=measurement)
