@@ -108,7 +108,8 @@ class Data:
             place = torch.searchsorted(self.index, part.index)
             bases.append(basis.new_zeros(self.num_rays, basis.shape[1]).index_copy(0, place, basis))
             left += outside
-        kept = kept if len(bases) == 1 else 0  # of several parts, each has its own at its beginning
+        if kept < model.measurement.num_rows or len(bases) > 1:
+            kept = 0  # not the first rows of the model: each part begins with its own
         return self._compressed(model, torch.cat(bases, dim=1), left, kept)
 
     def extended(self, model, columns: Tensor) -> LinearGaussianModel:
