@@ -10,6 +10,7 @@ from pdip.errors import ComputationError, InputError, OutputError
 from pdip.ranks import LostRank, by_first
 from pdip.report import (
     check_summary,
+    check_warnings,
     draw_check,
     draw_overview,
     draw_rotation_axis,
@@ -159,6 +160,7 @@ def with_earlier_check(directory: RunDirectory, numbers: dict[str, Any]) -> dict
         before = directory.read_json(SUMMARY)
         stages = {k: v for k, v in before["stages"].items() if k.startswith(f"{CHECK}: ")}
         found = {"calibration": before["calibration"]}
+        found["warnings"] = [*numbers["warnings"], *check_warnings(found["calibration"])]
     except (InputError, LookupError, AttributeError, TypeError):  # no check, or a damaged file
         return numbers
     return {**numbers, "stages": numbers["stages"] | stages, **found}
@@ -182,9 +184,9 @@ def write_check(directory: RunDirectory, check: CalibrationCheck, terminal: Obse
     showing.show(CALIBRATION, directory.write_figure, CALIBRATION, lambda: draw_check(check))
     numbers = directory.read_json(SUMMARY)
     numbers["stages"] |= {name: asdict(cost) for name, cost in check.stages.items()}
-    numbers = strict(
-        numbers | {"calibration": check_summary(check), "warnings": list(terminal.warnings)}
-    )
+    found = check_summary(check)
+    warnings = [*terminal.warnings, *check_warnings(found)]
+    numbers = strict(numbers | {"calibration": found, "warnings": warnings})
     showing.show(REPORT, write_report, directory, numbers)
     directory.write_json(SUMMARY, numbers)
     terminal.finished("calibration", f"{check.verdict}. {check.grounds}")

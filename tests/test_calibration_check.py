@@ -113,7 +113,8 @@ def test_the_command_adds_the_check_to_the_files_of_the_run(checked):
     assert numbers.keys() >= PROMISED | {"calibration"}
     found = numbers["calibration"]
     assert found.keys() >= {"held_out", "leave_one_out", "whiteness", "recalibration", "verdict"}
-    assert isinstance(found["too_narrow"], bool)
+    narrow = [told for told in numbers["warnings"] if told.endswith(f"{found['verdict']}.")]
+    assert len(narrow) == found["too_narrow"]
     assert found["held_out"]["num_views"] == 3 and found["held_out"]["num_rays"] == 69
     assert {"check: fit", "check: evidence", "check: score"} <= numbers["stages"].keys()
     for kind in ("predicted", "noise_only"):
@@ -238,7 +239,7 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_files, "draw_check", lambda check: Figure())
-        patch.setattr(run_files, "check_summary", lambda check: {})
+        patch.setattr(run_files, "check_summary", lambda check: {"too_narrow": False})
         patch.setattr(run_files, "write_report", lambda directory, numbers: None)
         run_files.write_check(directory, nothing, Observer())
         assert np.load(tmp_path / "bounds_95.npy").shape == (2, 2, 2)

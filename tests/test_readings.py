@@ -296,6 +296,15 @@ def test_a_hot_or_dead_element_is_named_unless_it_has_no_weight(element, add):
     assert said(replace(scan, weights=weights)) == ""
 
 
+@pytest.mark.parametrize("place", [12, 20, 30, 36, 60])
+def test_elements_beside_one_of_weight_0_are_left_in_peace(place):
+    scan = simulated(parallel(60, 0.0))
+    weights = torch.ones_like(scan.sinogram)
+    weights[:, place] = 0
+    scan.sinogram[:, place] = 0
+    assert odd_elements(replace(scan, weights=weights)) == []
+
+
 def test_elements_that_are_spoilt_do_not_hide_the_axis():
     beam = parallel(45, 2.0)
     scan = simulated(beam)
@@ -325,7 +334,8 @@ def test_a_detail_that_wanders_is_no_spoilt_element(views):
 def test_directions_without_views_are_named(angles, gap, ends):
     beam = replace(parallel(2, 0.0), angles_deg=tuple(float(angle) for angle in angles))
     found = check_reading(simulated(beam))
-    assert found == () if gap is None else f"from {gap} of 180 degrees (between {ends})" in found[0]
+    told = f"from {gap} of 180 degrees (between {ends}, modulo 180)"
+    assert found == () if gap is None else told in found[0]
 
 
 def test_few_angles_within_a_turn_in_radians_are_asked_about():

@@ -18,6 +18,7 @@ from pdip.check_design import CheckDesign
 from pdip.posterior import SavedPosterior
 from pdip.report import (
     check_summary,
+    check_warnings,
     draw_arcs,
     draw_check,
     draw_design,
@@ -138,6 +139,8 @@ def check():
 
 def test_the_summary_of_a_check_is_json_of_its_scores(check):
     found = json.loads(json.dumps(check_summary(check), allow_nan=False))
+    assert check_warnings(found) == ["Measurements that the fit did not see say that too narrow."]
+    assert check_warnings(found | {"too_narrow": False}) == []
     z, views = check.rays.z, found["leave_one_out"]["views"]["predicted"]
     assert found["settings"]["share"] == 0.25
     assert found["held_out"]["predicted"]["chi_squared"]["value"] == pytest.approx(

@@ -105,7 +105,7 @@ def optimise_evidence(
     Args:
         model: its hyperparameters are the starting point.
         scan: the scan.
-        objective: which evidence (None: :class:`NetworkWeights`).
+        objective: which evidence (None: that of the network's weights).
         hyperprior: ``log p(φ)``; None for none.
         solver: how K is solved (None: exactly, or on newly compressed data if the model's are). One
             that compresses the data does so anew for each of its rounds, or once from what a

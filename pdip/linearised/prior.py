@@ -96,7 +96,7 @@ def unet_prior(
         biases: also one iid group of all biases of the convolutions.
         norms: also one iid group of all parameters of normalisation layers.
         variance: starting variance of every group.
-        lengthscale: starting lengthscale in stencil pixels.
+        lengthscale: starting lengthscale, in pixels of the 3x3 filters.
 
     Raises:
         InputError: a convolution with another kernel size, nothing to put a prior on, or a variance

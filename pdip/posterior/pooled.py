@@ -24,10 +24,12 @@ def pooled_posterior(
     Args:
         models: of the restarts, at the hyperparameters to use.
         scan: the scan.
-        solver: as in :class:`Posterior`.
-        centre: the image shown, ``"network"``, ``"linear"`` or ``"midpoint"`` as in
-            :class:`Mixture`. None for ``"midpoint"`` without output activation, where the linear
-            model goes on from a fit that levelled off, else ``"network"``.
+        solver: how the data are solved, as in :class:`Posterior`; None: as in the search for the
+            hyperparameters.
+        centre: the image shown: ``"network"``, that of the fit, ``"linear"``, the mean of the
+            linear model around it, or ``"midpoint"`` between the two. None for ``"midpoint"``
+            without output activation, where the linear model goes on from a fit that levelled off,
+            else ``"network"``.
         progress: called with (network passes done, passes, ``"network passes"``), or with (restarts
             done, restarts, ``"restarts"``) where the algebra is dense and takes none.
 

@@ -2,7 +2,7 @@
 
 from pdip.report.arcs import draw_arcs, edge_scores
 from pdip.report.calibration_figure import draw_calibration
-from pdip.report.check import check_summary, draw_check
+from pdip.report.check import check_summary, check_warnings, draw_check
 from pdip.report.comparison import draw_comparison
 from pdip.report.design import draw_design
 from pdip.report.held_out import draw_held_out, held_out_record
@@ -21,6 +21,7 @@ __all__ = [
     "RunContents",
     "VolumeContents",
     "check_summary",
+    "check_warnings",
     "draw_arcs",
     "draw_calibration",
     "draw_check",

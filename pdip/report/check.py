@@ -26,6 +26,13 @@ LARGEST_Z = 4.0
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.6"
 
 
+def check_warnings(found: Mapping[str, Any]) -> list[str]:
+    """What the key ``calibration`` of ``summary.json`` warns of."""
+    if not found["too_narrow"]:
+        return []
+    return [f"Measurements that the fit did not see say that {found['verdict']}."]
+
+
 def check_summary(check) -> dict[str, Any]:
     """The key ``calibration`` of ``summary.json``.
 

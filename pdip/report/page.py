@@ -149,7 +149,7 @@ def _check(run: RunContents) -> dict[str, Any] | None:
     head, rows = tables.check_rows(check)
     note = "In brackets: 95 % bands over views. Rays that test the error bars say nothing of what "
     return {
-        "verdict": f"{words.capital(check['verdict'])}.",
+        "verdict": words.capital(check["verdict"]),
         "grounds": check["grounds"],
         "head": head,
         "rows": rows,

@@ -110,9 +110,6 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
             "A solver or the search for hyperparameters ended before it converged; further down is "
             "which and how far."
         )
-    check = summary.get("calibration")
-    if check and check.get("too_narrow"):
-        found.append(f"Measurements that the fit did not see say that {check['verdict']}.")
     return found
 
 

@@ -27,6 +27,7 @@ def check_arc(scan: Scan) -> tuple[str, ...]:
     radians = "; if they are in radians, give them with the key 'angles'"
     return (
         f"WARNING: no view was taken from {gap:.3g} of 180 degrees (between {start:.4g} and "
-        f"{start + gap:.4g}): edges along the rays that are missing are a guess of the prior, and "
-        f"error bars are least sure there{radians if np.ptp(angles) < FULL_TURN else ''}.",
+        f"{start + gap:.4g}, modulo 180): edges along the rays that are missing are a guess of the "
+        "prior, and error bars are least sure there"
+        f"{radians if np.ptp(angles) < FULL_TURN else ''}.",
     )

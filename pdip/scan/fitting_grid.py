@@ -13,7 +13,8 @@ OUTSIDE_FRACTION = 0.005
 as wide as 0.85 of the field of view has 16 % of its area outside, but 0.9 % of its sinogram."""
 OUTSIDE = (
     "WARNING: rays that pass beside the image see an object, and what lies outside of the image is "
-    "smeared into it; give a larger image_shape or pixel_mm, or leave both out."
+    "smeared into it; give a larger image_shape or pixel_mm, or leave both out; if it is single "
+    "detector elements that read too much there, give them weight 0."
 )
 SEEN = 5.0
 """Robust standard deviations over the median of the rays beside the square: an object, no noise."""

@@ -1,5 +1,6 @@
 """Detector elements that do not belong to their neighbours: hot, dead or badly corrected ones."""
 
+import numpy as np
 import torch
 
 from pdip.scan.scan import Scan
@@ -29,15 +30,17 @@ def odd_elements(scan: Scan) -> list[int]:
     views, elements = scan.geometry.shape
     if views < LEAST_VIEWS or elements < LEAST_ELEMENTS:
         return []
-    values = scan.sinogram.double()
+    values, used = scan.sinogram.double(), torch.ones(views, elements, dtype=torch.bool)
     if scan.weights is not None:
-        values = torch.where(scan.weights > 0, values, torch.nan)
+        used = scan.weights > 0
+        values = _bridged(values, used)
     margin = WIDTH // 2
-    apart = values[:, margin:-margin] - values.unfold(1, WIDTH, 1).nanmedian(-1).values
+    apart = values[:, margin:-margin] - values.unfold(1, WIDTH, 1).median(-1).values
+    apart = torch.where(used[:, margin:-margin], apart, torch.nan)
     middle, seen = apart.nanmedian(0).values, apart.isfinite().sum(0)
     steady = (apart.sign() == middle.sign()).sum(0) > STEADY * seen
     error = 1.4826 * apart[apart != 0].abs().nanmedian() / seen.clamp(min=1).sqrt()
-    level = (APART * values.nanmean()).maximum(SURE * error)
+    level = (APART * values.mean()).maximum(SURE * error)
     middle = middle.nan_to_num()
     odd = torch.nonzero(steady & (seen >= LEAST_VIEWS) & (middle.abs() > level)).flatten()
     if not len(odd):
@@ -48,6 +51,16 @@ def odd_elements(scan: Scan) -> list[int]:
     if (side[~here] > ALIKE * side[first]).any():
         return []
     return (margin + odd[here[odd] & (side[odd] > 0)]).tolist()
+
+
+def _bridged(values: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """The values with straight lines over the elements that are not used, view by view."""
+    place = np.arange(values.shape[1])
+    bridged = [
+        np.interp(place, place[seen], view[seen]) if seen.any() else view
+        for view, seen in zip(values.numpy(), used.numpy(), strict=True)
+    ]
+    return torch.from_numpy(np.array(bridged))
 
 
 def odd_elements_sentence(odd: list[int]) -> str:
