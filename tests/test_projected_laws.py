@@ -20,6 +20,7 @@ from pdip.posterior import Posterior, relinearise
 from pdip.posterior.image_posterior import RESOLUTION
 from pdip.scan import ImageGrid, ParallelBeam
 from pdip.solvers import CG, Cholesky, Projected
+from pdip.solvers.projected import PROBES
 
 EXACT = 1e-8
 FULL = Projected(rank=100)
@@ -136,6 +137,19 @@ def test_basis_holds_the_dominant_part_of_the_signal():
     closer = matrix.trace() - (again.T @ matrix @ again).trace()
     assert best.sum() * (1 - 1e-9) <= closer < outside
     assert left == pytest.approx(float(outside) / 1e-3, rel=1)
+
+
+def test_probes_of_what_is_left_begin_the_next_block():
+    """Every product with the signal is a combination of the basis, but those of the last look."""
+    values, columns = torch.logspace(0, -6, 400).double(), []
+
+    def signal(vectors):
+        columns.append(vectors.shape[1])
+        return values[:, None] * vectors
+
+    basis, _ = Projected(rank=300).compress(signal, 400, 1.0)
+    assert basis.shape[1] == 300 and sum(columns) == 300 + PROBES
+    assert columns == [128, PROBES, 112, PROBES, 28, PROBES]
 
 
 def test_rank_grows_until_little_is_left(monkeypatch):

@@ -329,7 +329,8 @@ def test_a_detail_that_wanders_is_no_spoilt_element(views):
     ("angles", "gap", "ends"),
     [((0.0, 9.0), "171", "9 and 180"), (range(30, 130, 4), "84", "126 and 210"),
      ((0.0, 40.0, 220.0, 340.0), "120", "40 and 160"), (range(0, 180, 60), None, None),
-     (range(0, 360, 8), None, None), ((0, 111.25, 222.5, 333.75, 445.0), None, None)],
+     (range(0, 120, 10), "70", "110 and 180"), (range(0, 360, 8), None, None),
+     ((0, 111.25, 222.5, 333.75, 445.0), None, None)],
 )  # fmt: skip
 def test_directions_without_views_are_named(angles, gap, ends):
     beam = replace(parallel(2, 0.0), angles_deg=tuple(float(angle) for angle in angles))
