@@ -27,7 +27,7 @@ def verdict(scales: Scales) -> str:
         scales: the factor of the std that the withheld rays ask for, one part.
     """
     (scale,) = scales.scales
-    size, way = _size(scale), "narrow" if scale.value > 1 else "wide"
+    (size, low, high), way = _size(scale), "narrow" if scale.value > 1 else "wide"
     if not is_determined(scale) and _off(scale):
         return (
             f"the error bars are too {way}, but the withheld rays cannot tell by how much "
@@ -47,12 +47,9 @@ def verdict(scales: Scales) -> str:
     if not _off(scale):
         return (
             "the withheld rays cannot tell error bars that are right from error bars that are "
-            f"{size[0]:.1f} times too {way} (they allow {_allowed(scale)})"
+            f"{size:.1f} times too {way} (they allow {_allowed(scale)})"
         )
-    return (
-        f"the error bars are too {way} by a factor of about {size[0]:.1f} ({size[1]:.2g} to "
-        f"{size[2]:.2g})"
-    )
+    return f"the error bars are too {way} by a factor of about {size:.1f} ({low:.2g} to {high:.2g})"
 
 
 def are_too_narrow(scales: Scales) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pdip.scan.scan import Scan
+from pdip.scan.scan import Scan, used_values
 
 END_PART = 32
 """The ends of the detector are this part of it, either one, or more."""
@@ -50,9 +50,7 @@ def open_beam_drift(scan: Scan) -> Drift | None:
     Object that reaches beyond the detector is none: it does not add as much to all rays, nor the
     same to the elements at an end.
     """
-    values = scan.sinogram.double().numpy()
-    if scan.weights is not None:
-        values = np.where(scan.weights.numpy() > 0, values, np.nan)
+    values = used_values(scan)
     part = max(1, values.shape[1] // END_PART)
     ends = np.r_[0:part, values.shape[1] - part : values.shape[1]]
     if len(values) <= 4 * DEGREE or np.isnan(values[:, ends]).any():

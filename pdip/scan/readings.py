@@ -24,7 +24,7 @@ from pdip.scan.odd_elements import odd_elements, odd_elements_sentence
 from pdip.scan.odd_views import odd_sentence, odd_views
 from pdip.scan.open_beam import open_beam_drift
 from pdip.scan.repeated_views import check_repeated_views
-from pdip.scan.scan import Scan
+from pdip.scan.scan import Scan, used_values
 from pdip.scan.view_fit import at_cor, thinned, unexplained
 
 SIZE = (60, 64, 48)
@@ -129,7 +129,7 @@ def _check_drift(scan: Scan) -> tuple[str, ...]:
 
 def _check_others(scan: Scan) -> tuple[str, ...]:
     """What to say of a scan whose views belong together."""
-    if is_brightest_at_the_ends(_measured(scan)):
+    if is_brightest_at_the_ends(used_values(scan)):
         return (
             "WARNING: every view reads most at the ends of the detector, as counts and "
             "transmissions of an object in air do and line integrals do not; if they are such, say "
@@ -238,12 +238,6 @@ def _senses(beam: FanBeam, sinogram: torch.Tensor) -> Iterator[Other]:
 
 def _turned(beam, factor: float):
     return replace(beam, angles_deg=tuple(factor * angle for angle in beam.angles_deg))
-
-
-def _measured(scan: Scan) -> np.ndarray:
-    """The values, NaN where a ray has no weight."""
-    values = scan.sinogram.double().numpy()
-    return values if scan.weights is None else np.where(scan.weights.numpy() > 0, values, np.nan)
 
 
 def _has_exchanged_axes(scan: Scan) -> bool:

@@ -157,6 +157,12 @@ def check_shape(name: str, rays: torch.Tensor, geometry: ParallelBeam | FanBeam)
         )
 
 
+def used_values(scan: Scan) -> np.ndarray:
+    """The sinogram in float64, NaN where a ray has no weight: (views, detectors)."""
+    values = scan.sinogram.double().numpy()
+    return values if scan.weights is None else np.where(scan.weights.numpy() > 0, values, np.nan)
+
+
 def check_finite(name: str, rays: torch.Tensor) -> None:
     """Raise InputError naming the first ray that is NaN or infinite."""
     bad = ~torch.isfinite(rays)
