@@ -213,7 +213,7 @@ def test_expected_tv_of_each_block_is_that_of_samples():
         assert kappa - total_variation(model.image) > 10 * error
 
 
-def test_expected_tv_of_random_edges_stands_for_that_of_all(monkeypatch):
+def test_expected_tv_of_some_edges_stands_for_that_of_all(monkeypatch):
     exact = TVPredCP().expected_tv(build(MODELS["through"])[0])
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
     monkeypatch.setattr(features, "MAX_EDGES", 100)

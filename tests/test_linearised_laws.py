@@ -15,6 +15,7 @@ from scipy.stats import norm
 from torch.func import functional_call
 
 from pdip.dip import UNet
+from pdip.dip.total_variation import total_variation
 from pdip.errors import ComputationError, InputError
 from pdip.evidence.data import Data
 from pdip.linearised import (
@@ -280,12 +281,15 @@ def test_edge_variance_is_that_of_the_dense_differences():
     assert model.features.edge_weight == 1
 
 
-def test_random_edges_stand_for_all_of_them(monkeypatch):
+def test_edges_that_stand_for_all_of_them_have_their_total_variation(monkeypatch):
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)
-    monkeypatch.setattr(features, "MAX_EDGES", 100)
-    few = build(MODELS["through"])[0].features
-    assert len(few.edge_mean) == 100
-    assert few.edge_weight == (7 * 9 + 8 * 8) / 100
+    monkeypatch.setattr(features, "MAX_EDGES", 25)
+    model = build(MODELS["through"])[0]
+    few = model.features
+    assert len(few.edge_mean) == 25
+    assert few.edge_weight == (7 * 9 + 8 * 8) / 25
+    total = few.edge_weight * few.edge_mean.abs().sum()
+    assert total == pytest.approx(float(total_variation(model.image)), rel=0.02)
 
 
 @pytest.mark.parametrize("limit", [0, 1600])

@@ -150,12 +150,11 @@ class Data:
 
     def rows(self, model: LinearGaussianModel) -> Tensor:
         """What the used data measure of an image, row by row: (k, height, width)."""
-        rows = model.measurement.rows
-        return rows[self._rows_used(model)]
+        return _part(model.measurement.rows, self._rows_used(model))
 
     def rows_in_weights(self, model: LinearGaussianModel) -> Params:
         """:meth:`rows` times ``S J_h``: (k, params)."""
-        return model.measurement.in_weights[self._rows_used(model)]
+        return _part(model.measurement.in_weights, self._rows_used(model))
 
     def measure(self, model: LinearGaussianModel, images: Image) -> Tensor:
         """What the rows see of images (j, height, width): (j, k) float64."""
@@ -175,15 +174,13 @@ class Data:
                 "expected a compression that keeps withheld rays apart, got one that mixes all; "
                 "compress the model with the objective that withholds them"
             )
-        place = torch.searchsorted(compression.index, self.index)
-        return compression.basis[place][:, self._rows_used(model)]
+        place, used = torch.searchsorted(compression.index, self.index), self._rows_used(model)
+        return _part(_part(compression.basis, place).mT, used).mT
 
     def covariance(self, model: LinearGaussianModel) -> Tensor:
         """``K`` of the used rows: (k, k) float64."""
         used = self._rows_used(model)
-        signal = model.signal_covariance()
-        if len(used) < len(signal):
-            signal = signal[used][:, used]
+        signal = _part(_part(model.signal_covariance(), used).mT, used)
         return signal + torch.diag(self.noise_std(model).square())
 
     def noise_std(self, model: LinearGaussianModel) -> Tensor:
@@ -262,3 +259,8 @@ class Data:
         flat = self.sinogram.new_zeros(columns.shape[1], self.sinogram.numel())
         flat[:, self.index] = (self.weights.sqrt()[:, None] * columns).mT.to(flat)
         return self.ray.adjoint(flat.reshape(-1, *self.sinogram.shape))
+
+
+def _part(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` at ascending positions, without a copy where these are all."""
+    return values if len(index) == len(values) else values[index]

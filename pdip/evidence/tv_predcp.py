@@ -34,8 +34,8 @@ class TVPredCP:
     ``log p(log ℓ_b) = -λ κ_b + log |∂κ_b / ∂ log ℓ_b|`` with ``κ_b = E TV(x* + J_b θ_b)``,
     ``θ_b ~ N(0, Σ_b)``, other blocks at their mean (Nalisnick et al. 2021; Antorán et al. 2022a,
     eq. 12). κ is the closed form of a sum of folded normals, over all edges up to 1 600 pixels
-    and over 512 random ones, scaled up, beyond. Where κ does not move with ℓ the Jacobian is
-    bounded below, at 1e-10.
+    and beyond over 256 of them, evenly spread in order of ``|D x*|`` and scaled up. Where κ does
+    not move with ℓ the Jacobian is bounded below, at 1e-10.
 
     Args:
         rate: λ in mm, nats for each 1/mm of total variation. None for

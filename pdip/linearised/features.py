@@ -15,7 +15,7 @@ from pdip.typing import Image, Sinogram
 
 MAX_STORED_PIXELS = 1600  # up to here the Gram bases of all pixels are stored
 CHUNK = 64
-MAX_EDGES = 512  # beyond, the expected total variation is that of so many random edges
+MAX_EDGES = 256  # beyond, the expected total variation is that of so many edges
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,20 @@ class Features:
 
     @cached_property
     def _edges(self) -> Tensor:
-        """Rows of D that are used: (edges, pixels)."""
+        """Rows of D that are used: (edges, pixels).
+
+        Of more than ``MAX_EDGES`` evenly spread ones in order of ``|D x*|``, on which the share of
+        an edge in the expected total variation depends most: with a quarter of the error that as
+        many random ones have at 128 x 128.
+        """
         height, width = self.image.shape
         number = torch.arange(height * width).reshape(height, width)
         first = torch.cat([number[:-1].flatten(), number[:, :-1].flatten()])
         second = torch.cat([number[1:].flatten(), number[:, 1:].flatten()])
         if self.latent.pixel_gram is None and len(first) > MAX_EDGES:
-            generator = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(len(first), generator=generator)[:MAX_EDGES]
+            image = self.image.reshape(-1).cpu()
+            order = (image[second] - image[first]).abs().argsort(stable=True)
+            chosen = order[((torch.arange(MAX_EDGES) + 0.5) * len(first) / MAX_EDGES).long()]
             first, second = first[chosen], second[chosen]
         edges = torch.zeros(len(first), height * width)
         edges[torch.arange(len(first)), second] = 1
