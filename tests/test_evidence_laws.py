@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from cases import LINEAR, MODELS, NORMED, SMALL, ModelCase
@@ -24,6 +25,7 @@ from pdip.evidence import (
     optimise,
     optimise_evidence,
 )
+from pdip.evidence.optimise import minimise
 from pdip.linearised import features, linearise, unet_prior
 from pdip.posterior import Posterior
 
@@ -240,6 +242,27 @@ def test_tables_name_every_objective_and_hyperprior():
     assert set(OBJECTIVES) == {"network_weights", "linearised_weights", "profile", "conditional"}
     assert HYPERPRIORS["none"]() is None
     assert isinstance(HYPERPRIORS["tv_predcp"](), TVPredCP)
+
+
+def test_a_search_learns_how_far_each_hyperparameter_reaches_and_the_next_one_needs_fewer_steps():
+    reach = np.geomspace(0.02, 4.0, 12)
+    hessian = np.diag(1 / reach) @ (0.7 * np.eye(12) + 0.3) @ np.diag(1 / reach)
+    points = []
+
+    def evaluate(point):
+        points.append(point)
+        return float(point @ hessian @ point) / 2, hessian @ point
+
+    bounds, tolerance = [(-30.0, 15.0)] * 12, 1e-3
+    start = reach * normal(12, seed=2).numpy()
+    _, end = minimise(evaluate, start, bounds, np.ones(12), tolerance, 300)
+    first = len(points)
+    assert end.converged and end.gradient_norm <= tolerance
+    learned = end.scale.numpy() / np.sqrt(np.diag(np.linalg.inv(hessian)))
+    assert learned.max() < 4 * learned.min()
+    best, again = minimise(evaluate, start, bounds, end.scale.numpy(), tolerance, 300)
+    assert again.converged and np.abs(hessian @ best).max() <= tolerance
+    assert len(points) - first < first / 2
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from pdip.errors import ComputationError, InputError
 from pdip.evidence.data import Data
 from pdip.evidence.objectives import NetworkWeights, Objective
 from pdip.evidence.tv_predcp import Hyperprior, TVPredCP
-from pdip.keeper import Keeper, exact
+from pdip.keeper import Keeper, exact, record_of, tensors_of
 from pdip.linearised.choice import choice_of, with_choice
 from pdip.linearised.model import LinearGaussianModel
 from pdip.solvers import Cholesky, Projected, Solver
@@ -128,13 +129,14 @@ def optimise_evidence(
     compressed = model.measurement.compression is not None
     rounds = 1 if compressed else solver.rounds
     history: list[float] = []
+    end = SearchEnd(False, math.inf, torch.ones(len(model.names), dtype=torch.float64))
     keeper = keeper or Keeper()
     for number in range(rounds):
         place = keeper.within(f"round {number}")
         kept = place.recall()
         if kept is not None:
             model, history = with_choice(model, kept), kept["history"].tolist()
-            converged, gradient_norm = kept["converged"].tolist(), kept["gradient_norm"].tolist()
+            end = record_of(SearchEnd, kept, torch.device("cpu"))
             continue
         told = partial(_told, progress, len(history), max_evaluations)
         used = solver if number == rounds - 1 else solver.coarse()
@@ -142,9 +144,8 @@ def optimise_evidence(
         if solver.compresses:
             told("the first evaluation, with all that is computed once")
         search = _Search(data, objective, hyperprior, used.warm(), learn_noise, gradient_tolerance)
-        model, converged, gradient_norm = search.run(model, history, max_evaluations, progress)
-        found = {"history": history, "converged": converged, "gradient_norm": gradient_norm}
-        place.keep(choice_of(model) | {name: exact(value) for name, value in found.items()})
+        model, end = search.run(model, history, end.scale, max_evaluations, progress)
+        place.keep(choice_of(model) | tensors_of(end) | {"history": exact(history)})
     with torch.no_grad():
         found = objective.estimate(model, data, solver)
     return EvidenceFit(
@@ -152,8 +153,8 @@ def optimise_evidence(
         log_evidence=float(found.value),
         standard_error=found.standard_error,
         worst_residual=found.worst_residual,
-        converged=converged,
-        gradient_norm=gradient_norm,
+        converged=end.converged,
+        gradient_norm=end.gradient_norm,
         num_evaluations=len(history),
         history={"objective": history},
     )
@@ -174,6 +175,21 @@ def _told(progress, evaluations: int, more: int, text: str) -> None:
 
 
 @dataclass(frozen=True)
+class SearchEnd:
+    """How a search ended.
+
+    Attributes:
+        converged, gradient_norm: as of :class:`EvidenceFit`.
+        scale: how far each hyperparameter reaches, as far as the search has learned: the square
+            root of the diagonal of the inverse Hessian.
+    """
+
+    converged: bool
+    gradient_norm: float
+    scale: Tensor
+
+
+@dataclass(frozen=True)
 class _Search:
     """What is maximised, the same for every round."""
 
@@ -189,9 +205,14 @@ class _Search:
         return value if self.hyperprior is None else value + self.hyperprior.log_prob(model)
 
     def run(
-        self, model: LinearGaussianModel, history: list[float], max_evaluations: int, progress
-    ) -> tuple[LinearGaussianModel, bool, float]:
-        """The model at the best hyperparameters, whether they converged, and the gradient there."""
+        self,
+        model: LinearGaussianModel,
+        history: list[float],
+        scale: Tensor,
+        max_evaluations: int,
+        progress,
+    ) -> tuple[LinearGaussianModel, SearchEnd]:
+        """The model at the best hyperparameters; they are searched in units of ``scale``."""
         start, before = model.log_hyperparameters.detach(), len(history)
         free = torch.tensor([self.learn_noise or n != "log_noise_variance" for n in model.names])
 
@@ -220,38 +241,58 @@ class _Search:
             for name, is_free in zip(model.names, free, strict=True)
             if is_free
         ]
-        result, gradient_norm = _minimise(
-            evaluate, start[free].cpu().numpy(), bounds, self.gradient_tolerance, max_evaluations
-        )
-        return model.at(at(result.x)), bool(result.success), gradient_norm
+        point, end = minimise(
+            evaluate, start[free].cpu().numpy(), bounds, scale[free].numpy(),
+            self.gradient_tolerance, max_evaluations,
+        )  # fmt: skip
+        return model.at(at(point)), replace(end, scale=scale.masked_scatter(free, end.scale))
 
 
-def _minimise(evaluate, start: np.ndarray, bounds, tolerance: float, max_evaluations: int):
-    """scipy's result and the norm of its projected gradient.
+def minimise(
+    evaluate, start: np.ndarray, bounds, scale: np.ndarray, tolerance: float, max_evaluations: int
+) -> tuple[np.ndarray, SearchEnd]:
+    """Where a function is smallest, by L-BFGS-B on the variables in units of ``scale``.
 
-    L-BFGS-B is started afresh where it stops above the tolerance: the curvature it remembers from
-    far away can make its steps so long that the objective seems not to change.
+    It is started afresh where it stops above the tolerance: the curvature it remembers from far
+    away can make its steps so long that the objective seems not to change.
     """
     lower, upper = np.array(bounds).T
-    left, previous = max_evaluations, np.inf
+    left, previous, gradient = max_evaluations, np.inf, None
+
+    def evaluate_scaled(values: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal gradient
+        value, gradient = evaluate(scale * values)
+        return value, scale * gradient
+
+    def norm(point: np.ndarray, gradient: np.ndarray) -> float:
+        return float(np.abs(np.clip(point - gradient, lower, upper) - point).max())
+
+    def stop_where_converged(intermediate_result) -> None:  # the point evaluated last
+        if norm(scale * intermediate_result.x, gradient) <= tolerance:
+            raise StopIteration
+
     while True:
         result = minimize(
-            evaluate,
-            start,
+            evaluate_scaled,
+            start / scale,
             jac=True,
             method="L-BFGS-B",
-            bounds=bounds,
+            bounds=np.stack([lower / scale, upper / scale], axis=1),
+            callback=stop_where_converged,
             options={
                 "maxfun": left,
                 "maxiter": left,
                 "maxcor": 30,
                 "ftol": 1e-12,
-                "gtol": tolerance,
+                "gtol": tolerance * scale.min(),
             },
         )
-        norm = float(np.abs(np.clip(result.x - result.jac, lower, upper) - result.x).max())
+        start = scale * result.x
+        gradient_norm = norm(start, result.jac / scale)
         left -= result.nfev
         stuck = previous - result.fun <= 1e-10 * abs(result.fun)
-        if norm <= tolerance or stuck or left <= 0:
-            return result, norm
-        start, previous = result.x, result.fun
+        if gradient_norm <= tolerance or stuck or left <= 0:
+            converged = bool(result.success) or gradient_norm <= tolerance
+            reach = np.sqrt(np.diag(result.hess_inv.todense()))
+            return start, SearchEnd(converged, gradient_norm, torch.from_numpy(scale * reach))
+        previous = result.fun
