@@ -100,7 +100,10 @@ def add_setting_options(
     required = [action for action in parser._actions if action.required]
     given = [" ".join([*action.option_strings[:1], str(action.metavar)]) for action in required]
     parser.usage = " ".join(["%(prog)s", *given, "[options]"])
-    parser.add_argument("--config", metavar="F", help="YAML file of settings")
+    parser.add_argument(
+        "--config", metavar="F", action="append",
+        help="YAML file of settings; given again, the later file wins key by key",
+    )  # fmt: skip
     for name, (metavar, text, keys) in SHORT_OPTIONS.items():
         if not {key.partition(".")[0] for key in keys} & set(sections) or set(keys) & set(without):
             continue
@@ -132,8 +135,9 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """
     given = vars(arguments)
     sections = {section: {} for section in SECTIONS}
-    if given.get("config") is not None:
-        sections |= read_sections(given["config"])
+    for path in given.get("config") or ():
+        read = read_sections(path)
+        sections = {section: {**keys, **read[section]} for section, keys in sections.items()}
     if "slices" in given and "rows" in given:
         raise InputError("--slices and --rows are two names of one setting; give one of them.")
     for name, (_, _, keys) in SHORT_OPTIONS.items():

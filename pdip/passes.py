@@ -8,6 +8,7 @@ from math import ceil
 
 import torch
 
+from pdip.evidence.optimise import USUAL_EVALUATIONS
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.features import MAX_EDGES
 from pdip.linearised.measurement import PIECE
@@ -16,7 +17,6 @@ from pdip.solvers import CG, Projected, Solver
 from pdip.solvers.projected import BLOCK, PROBES
 
 RAYS_PER_COMBINATION = 3  # fewer combinations than that are usual where their number is open
-EVALUATIONS = 40  # of a search for hyperparameters, as usual
 ITERATIONS = 12  # of conjugate gradients in a search, as usual
 
 
@@ -61,8 +61,8 @@ def predicted_passes(model: LinearGaussianModel, num_rays: int, solver: Solver) 
     if isinstance(solver, CG):
         columns = solver.num_probes + 1
         evaluation = pairs * (columns * (ITERATIONS + 1)) + Passes(vjp=2 * columns)
-        first = first + evaluation * (EVALUATIONS * solver.rounds)
-        again = again + evaluation * EVALUATIONS
+        first = first + evaluation * (USUAL_EVALUATIONS * solver.rounds)
+        again = again + evaluation * USUAL_EVALUATIONS
         cross = cross + pairs * (ITERATIONS + 1) + gram
     total = Passes(1) + pixel_bases + first + cross + variance + kept
     return total + again + cross + variance if model.slope_varies else total

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from pdip.errors import InputError
+from pdip.evidence.optimise import USUAL_EVALUATIONS
 from pdip.linearised import LinearGaussianModel
 from pdip.linearised.measurement import WORKING_MATRICES
-from pdip.passes import EVALUATIONS, Passes, pass_seconds, predicted_passes, usual_rows
+from pdip.passes import Passes, pass_seconds, predicted_passes, usual_rows
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
 from pdip.posterior.posterior import STD_SAMPLES
 from pdip.solvers import CG, Cholesky, Projected, Solver
@@ -65,7 +66,7 @@ def plan(
     passes = predicted_passes(model, num_rays, solver) * restarts
     jvp, vjp = pass_seconds(model)
     searches = (2 if model.slope_varies else 1) * solver.rounds * restarts
-    algebra = searches * EVALUATIONS * (rows**3 + 3 * patterns * rows**2) / FLOPS
+    algebra = searches * USUAL_EVALUATIONS * (rows**3 + 3 * patterns * rows**2) / FLOPS
     algebra /= torch.get_num_threads()
     seconds = jvp * passes.jvp + vjp * passes.vjp + algebra
     combinations = f", {most} combinations at most" if most < num_rays else ""

@@ -128,6 +128,7 @@ def test_optional_packages_are_imported_in_their_own_file():
             assert relative(path) in (places if isinstance(places, tuple) else (places,))
 
 
+@pytest.mark.slow
 def test_stages_write_no_files():
     for path in modules():
         if path.name in WRITERS and path.parent == ROOT:

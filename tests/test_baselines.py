@@ -76,6 +76,7 @@ def dense_system(scan, ray):
     return root[:, None] * ray.dense().double(), root * scan.sinogram.double().reshape(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_a_baseline_answers_as_the_main_path_does_and_again_for_a_seed(fitted, name):
     first, again, other = (SHORT[name].posterior(*fitted, seed=seed) for seed in (3, 3, 4))

@@ -30,6 +30,7 @@ def lines_of(axis):
     return {line.get_color(): line for line in lines if line.get_linewidth() > 1}
 
 
+@pytest.mark.slow
 def test_calibration_figure_shows_its_numbers(found):
     figure = draw_calibration(found)
     coverage, quantiles, by_std, _, by_scale, legend = figure.axes

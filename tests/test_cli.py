@@ -79,6 +79,7 @@ def strict_json(path) -> dict:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_files_and_nothing_else(finished):
     assert {path.name for path in finished.iterdir()} == WRITTEN
     for name in ("reconstruction.npy", "std.npy", "posterior_mean.npy"):

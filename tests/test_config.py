@@ -47,6 +47,16 @@ def test_command_line_wins_over_file_and_file_over_default(yaml_file):
     assert Settings.of({"dip": sections["dip"]}).resolved()["dip"]["stop"] == "discrepancy"
 
 
+def test_of_several_files_a_key_is_that_of_the_last_that_has_it(yaml_file, tmp_path):
+    first = yaml_file("dip:\n  tv_weight: 1e-3\n  max_steps: 77\nscan:\n  view_step: 3\n")
+    second = tmp_path / "second.yaml"
+    second.write_text("dip:\n  max_steps: 5\n")
+    sections = given("--config", str(first), "--config", str(second))
+    assert sections["dip"] == {"tv_weight": 1e-3, "max_steps": 5}
+    assert sections["scan"] == {"view_step": 3}
+    assert given("--config", str(second), "--config", str(first))["dip"]["max_steps"] == 77
+
+
 def test_short_options_are_names_for_keys_and_the_long_ones_win():
     sections = given("--seed", "3", "--noise-std", "0.1", "--view-step", "2", "--dip.seed", "5")
     assert sections["dip"] == {"seed": 5, "noise_std": 0.1}

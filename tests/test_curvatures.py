@@ -112,6 +112,7 @@ def halves():
     return {"networks": (network,), "angles": (0.0,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_baseline_is_a_reproducible_gaussian_around_the_images_of_the_fit(name):
     scan, ray, fit = fitted((TINY, TINY.like(seed=1)))
@@ -219,6 +220,7 @@ def test_kronecker_factors_are_those_of_curvlinops():
     assert relative(2 * found, truth @ torch.eye(len(found)).double()) < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", [LastLayer(), FactorisedPrior(), Subnetwork(40), GPrior()],
                          ids=repr)  # fmt: skip
 def test_exact_baselines_are_dense_algebra(baseline):

@@ -245,6 +245,19 @@ def test_fit_says_that_it_ran_out_of_steps():
     assert result.history["step"] == [7]
 
 
+def test_fit_that_ran_out_of_steps_is_called_under_fitted_just_where_that_is_warned_of():
+    scan, ray, _, noise_std = disc_scan()
+    first = small_fit(scan, ray, noise_std, max_steps=30)
+    assert "under-fitted" in first.stop_reason
+    residual, reasons = first.history["mean_squared_residual"][-1], []
+    for level in (1.6, 1.4, 1.15, 0.9):
+        found = small_fit(scan, ray, (residual / level) ** 0.5, max_steps=30)
+        warned = any("left a residual" in sentence for sentence in found.assumptions)
+        assert warned == ("under-fitted" in found.stop_reason)
+        reasons.append(found.stop_reason.split(" noise ", 1)[1])
+    assert len(set(reasons)) == 3, reasons
+
+
 @pytest.mark.slow
 def test_fit_stops_where_the_residual_levels_off(monkeypatch):
     monkeypatch.setattr("pdip.dip.stopping.LEVEL_STEPS", 50)
@@ -313,6 +326,7 @@ def test_total_variation_makes_the_fit_smoother():
     assert total_variation(smooth) < 0.8 * total_variation(rough)
 
 
+@pytest.mark.slow
 def test_defaults_choose_network_noise_and_scale_and_say_so():
     scan, ray, _, noise_std = disc_scan()
     result = fit_dip(scan, ray, max_steps=3)
@@ -578,6 +592,7 @@ def test_fit_starts_from_fbp_only_for_small_images_of_few_or_noisy_rays():
     assert chosen(41, 205, 0.1) == chosen(41, 410, 0.2) == "tv"
 
 
+@pytest.mark.slow
 def test_a_start_at_the_noise_level_is_not_the_end():
     """Strong noise hides what the TV reconstruction leaves out; the fit must still see the scan."""
     scan, ray, _, noise_std = disc_scan(noise_fraction=0.3)

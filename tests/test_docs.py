@@ -129,6 +129,7 @@ def check_script(words: list[str], monkeypatch) -> None:
         runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
+@pytest.mark.slow
 @EACH_PAGE
 def test_commands_parse(page, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -306,6 +306,7 @@ def test_engines_that_work_pass():
         check_pair(pdip.ray_transform(beam, pdip.ImageGrid((8, 8))))
 
 
+@pytest.mark.slow
 def test_a_solver_that_does_not_converge_gives_no_result_and_keeps_the_fit(files, tmp_path, capsys):
     solver = "{name: cg, max_iterations: 1, preconditioner: {name: projected, rank: 2}}"
     out = tmp_path / "run"
@@ -345,6 +346,7 @@ def measured(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scan", "arguments", "words"),
     [

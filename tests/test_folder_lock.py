@@ -34,6 +34,7 @@ def held_elsewhere(folder) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_a_folder_is_held_until_its_process_is_gone(tmp_path):
     with held_elsewhere(tmp_path) as process:
         with pytest.raises(InputError, match=rf"working in .* \(process {process.pid}\)"):
@@ -86,6 +87,7 @@ def test_a_folder_in_which_another_run_works_is_left_as_it_is(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_refused_leaves_no_lock_behind(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     with held_elsewhere(tmp_path / "run") as process:

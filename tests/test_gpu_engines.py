@@ -158,6 +158,7 @@ def test_planes_of_one_call_are_bounded_by_textures_and_memory():
     assert [planes_at_once(views, ImageGrid((n, n))) for n in (64, 512, 16384)] == [1024, 256, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["parallel", "fan"])
 def test_gradients_and_tangents_use_the_pair_of_projection_and_backprojection(emulated, name):
     ray = ray_transform(*GEOMETRIES[name], engine="astra_cuda")
@@ -233,6 +234,7 @@ def test_other_projectors_are_refused(emulated, engine, projector):
         ray_transform(*GEOMETRIES["fan"], engine=engine, projector=projector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "fault"),
     [

@@ -46,6 +46,7 @@ def with_heap_byte(path, place: int, value: int):
     return path
 
 
+@pytest.mark.slow
 def test_a_file_that_hdf5_reads_for_ever_is_refused_by_every_command(tmp_path, reader, capsys):
     path = with_heap_byte(tmp_path / "scan.h5", FIRST_SIZE, 0)
     for command in (["info", str(path)], ["reconstruct", "--sinogram", str(path), "--out", "run"]):

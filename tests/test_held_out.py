@@ -218,6 +218,7 @@ def test_pixel_bounds_are_symmetric_and_as_wide_as_asked():
     assert torch.equal(low, torch.zeros(2, 2)) and torch.equal(high, torch.full((2, 2), 2.0))
 
 
+@pytest.mark.slow
 def test_noise_passes_for_white_and_a_smooth_residual_does_not():
     draws, used = normal(300, 20, 30), torch.ones(20, 30, dtype=torch.bool)
     used[3] = False

@@ -82,6 +82,9 @@ def test_of_a_stack_one_slice_is_shown(tmp_path):
     assert line_of(found, "values") == f"{STACK[1].min():.4g} to {STACK[1].max():.4g}"
     scan = read_stack(path).scan(1)
     assert line_of(found, "image").startswith(f"{scan.grid.shape[0]} x")
+    found = lines(path, slices="1:4:2")
+    assert line_of(found, "slices") == "4, counted from 0; number 3 is shown"
+    assert "reach outside of the stack" in refusal(lines, path, slices="1:9")
 
 
 @pytest.mark.parametrize("slices", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -129,6 +132,9 @@ def test_what_is_missing_is_named_until_a_geometry_file_gives_it(tmp_path):
     geometry.write_text("geometry: parallel\nstep_deg: -2\ndet_pixel_mm: 0.5\ncor: 4")
     found = lines(tmp_path / "scan.npy", geometry)
     assert "missing:" not in found and "steps of -2, clockwise" in line_of(found, "angles")
+    geometry.write_text("angles_deg: [0, 111.2, 42.5, 153.7, 85, 16.2]")
+    found = lines(tmp_path / "scan.npy", geometry)
+    assert line_of(found, "angles") == "0 to 153.7 degrees in no order"
 
 
 @pytest.mark.parametrize(
@@ -177,5 +183,6 @@ def test_the_sense_of_rotation_is_that_of_most_steps():
         ([270.0, 315.0, 0.0, 45.0, 90.0], "counter-clockwise"),  # over the end of a turn
         ([90.0, 45.0, 0.0], "clockwise"),
         ([30.0], "–"),
+        ([0.0, 111.2, 42.5, 153.7, 85.0, 16.2], "in no order"),
     ):
         assert rotation_sense(ParallelBeam(angles, 5)) == sense

@@ -129,6 +129,7 @@ def test_viewer_marks_pixels_beyond_its_threshold(viewer):
     assert not panel.images[0].get_array().any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panel", [0, 1])
 def test_a_click_says_mean_and_std_of_its_pixel(stack, panel):
     drag(stack, (4, 7), (4, 7), panel=panel)
@@ -141,6 +142,7 @@ def test_a_drag_within_one_pixel_is_a_click(stack):
     assert "pixel in row 2, column 3:" in stack.sentence.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start, end", [((1, 2), (3, 6)), ((3, 6), (1, 2)), ((3, 2), (1, 6))])
 def test_a_drag_says_mean_and_std_of_its_box_whatever_its_direction(stack, start, end):
     drag(stack, start, (0, 0), end)
@@ -151,6 +153,7 @@ def test_a_drag_says_mean_and_std_of_its_box_whatever_its_direction(stack, start
         assert box.extents == pytest.approx((-1.0, -0.5, 1.5, 1.0))  # mm: x, y, x, y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end, rows, columns", [((40, 30), (3, 5), (5, 7)), ((-4, -3), (0, 3), (0, 5))]
 )
@@ -199,6 +202,7 @@ def test_the_slice_slider_shows_another_posterior(stack):
         assert torch.equal(torch.as_tensor(panel.images[0].get_array().data), shown)
 
 
+@pytest.mark.slow
 def test_slices_have_their_own_truths(stack):
     truths = [p.image + k * p.std() for k, p in enumerate(stack.posteriors, start=1)]
     viewer = Viewer(stack.posteriors, stack.grid, truths)
@@ -209,11 +213,13 @@ def test_slices_have_their_own_truths(stack):
         Viewer(stack.posteriors, stack.grid, truths[:2])
 
 
+@pytest.mark.slow
 def test_only_sliders_that_do_something_are_shown(viewer, stack):
     assert viewer.children[0].children == (viewer.rows, viewer.columns, viewer.threshold)
     assert stack.children[0].children == (stack.slice, stack.rows, stack.columns)
 
 
+@pytest.mark.slow
 def test_viewer_without_ipympl_is_a_picture_that_follows_the_sliders(stack, monkeypatch):
     monkeypatch.setattr("pdip.report.viewer.Canvas", None)
     still = Viewer(stack.posteriors, stack.grid)

@@ -88,6 +88,7 @@ def small_scan(noise_std, seed=0):
     return Scan(ray.forward(image) + noise, beam, grid, weights, noise_std=noise_std), ray
 
 
+@pytest.mark.slow
 def test_the_noise_of_photons_is_taken_unless_the_scan_shows_more():
     found, told = photon_noise_std(*small_scan(0.05))
     assert found == 0.05 and told.startswith(

@@ -63,6 +63,7 @@ def run():
     return scan, truth, pdip.reconstruct(scan, QUICK, observer=notes), notes
 
 
+@pytest.mark.slow
 def test_a_phantom_is_reconstructed_with_a_std_for_every_pixel(run):
     scan, truth, result, _ = run
     assert result.image.shape == result.std.shape == result.mean.shape == (16, 16)

@@ -61,6 +61,7 @@ def test_predicted_passes_are_those_made(name, stored, solver, counted, monkeypa
         assert count <= 1.5 * made + 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [1, 2])
 def test_the_posterior_tells_the_passes_it_makes(restarts, counted, monkeypatch):
     monkeypatch.setattr(features, "MAX_STORED_PIXELS", 0)

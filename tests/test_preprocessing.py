@@ -228,6 +228,7 @@ def test_rays_are_left_out_by_the_photons_they_expect_not_by_those_that_came():
     assert (zero > 0).mean() > 0.9  # no photon of four expected is a measurement
 
 
+@pytest.mark.slow
 @given(
     values=st.lists(
         st.sampled_from([0.0, 1.0, 7.0, 300.0, -5.0, math.nan, math.inf, 1e30, 1e-30]),

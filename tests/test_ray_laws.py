@@ -56,6 +56,7 @@ def assert_same(value, truth, case):
     assert relative(value.double(), truth.double()) <= rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_matrix_is_the_dense_truth(case, name):
     truth = torch.from_numpy(dense_ray(*GEOMETRIES[name], case.weights or case.projector))
@@ -68,6 +69,7 @@ def test_dot_test_to_rounding(case, name):
     assert adjoint_mismatch(build(case, name), generator) <= case.adjoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_forward_and_adjoint_are_the_matrix_and_its_transpose(case, name):
     ray = build(case, name)
@@ -78,6 +80,7 @@ def test_forward_and_adjoint_are_the_matrix_and_its_transpose(case, name):
     assert relative(ray.adjoint(sinogram).flatten(), transposed) <= (case.transpose or case.adjoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_linear(case, name):
     ray = build(case, name)
@@ -87,6 +90,7 @@ def test_linear(case, name):
     assert_same(ray.T(2 * first - 3 * second), 2 * ray.T(first) - 3 * ray.T(second), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_leading_batch_axes_are_a_loop(case, name):
     ray = build(case, name)
@@ -96,6 +100,7 @@ def test_leading_batch_axes_are_a_loop(case, name):
         assert apply(batch[:0]).shape == (0, 3, *apply(batch[0, 0]).shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_gradient_is_the_adjoint(case, name):
     ray = build(case, name)
@@ -107,6 +112,7 @@ def test_gradient_is_the_adjoint(case, name):
         assert_same(gradient, transpose(weights), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_second_derivative_of_a_square_is_the_normal_operator(case, name):
     ray = build(case, name)
@@ -119,6 +125,7 @@ def test_second_derivative_of_a_square_is_the_normal_operator(case, name):
         assert_same(product, transpose(apply(direction)), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_jvp_is_the_map_and_vjp_its_transpose(case, name):
     ray = build(case, name)
@@ -132,6 +139,7 @@ def test_jvp_is_the_map_and_vjp_its_transpose(case, name):
         assert_same(pull_back(cotangent)[0], transpose(cotangent), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_vmap_is_a_loop_over_any_axis(case, name):
     ray = build(case, name)
@@ -142,6 +150,7 @@ def test_vmap_is_a_loop_over_any_axis(case, name):
         assert_same(vmap(vmap(apply))(batch), apply(batch), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_vmap_of_vjp_and_of_jvp(case, name):
     ray = build(case, name)
@@ -155,6 +164,7 @@ def test_vmap_of_vjp_and_of_jvp(case, name):
         assert_same(push(tangents), apply(tangents), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_hessian_vector_product_forward_over_reverse(case, name):
     ray = build(case, name)
@@ -175,6 +185,7 @@ def test_single_precision_agrees_with_double(case, name):
     assert relative(backprojected.double(), double.adjoint(sinogram)) < case.single
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_converted_transform_is_the_one_built_in_that_precision(case, name):
     single = build(case, name).to(dtype=torch.float32)
@@ -207,6 +218,7 @@ def test_odl_refuses_a_shift_that_its_backend_would_ignore():
         ray_transform(geometry, ImageGrid((4, 4)), engine="odl")
 
 
+@pytest.mark.slow
 def test_odl_leaves_print_options_alone():
     pytest.importorskip("odl")
     program = (

@@ -75,6 +75,7 @@ def relative(value, truth):
     return float(torch.linalg.vector_norm(value - truth) / torch.linalg.vector_norm(truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [DISC, ELLIPSE], ids=["disc", "ellipse"])
 @pytest.mark.parametrize("projector", ["linear", "line"])
 @pytest.mark.parametrize("name", SCANS)

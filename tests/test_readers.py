@@ -395,6 +395,7 @@ def test_npz_keys_that_do_not_fit_are_refused(tmp_path, changed, said):
     assert said in refusal(read_scan, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "yaml, said",
     [

@@ -61,11 +61,13 @@ def found_axis(told, given, counted=""):
     return float(place)
 
 
+@pytest.mark.slow
 def test_a_right_reading_is_left_in_peace():
     assert said(simulated(parallel(40, 2.0))) == ""
     assert said(simulated(fan(60, 0.0))) == ""
 
 
+@pytest.mark.slow
 def test_a_wrong_arc_is_named_with_the_step_that_would_be_right():
     told = said(turned(simulated(parallel(40, 2.0)), 2.0))
     assert told.startswith("WARNING") and "the views span 180 degrees, not 360" in told
@@ -245,6 +247,7 @@ def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, bi
     assert f"{COUNTED} +- " in found.sentence
 
 
+@pytest.mark.slow
 def test_an_axis_counted_from_the_other_end_is_named_in_elements_of_the_file(tmp_path):
     beam = parallel(40, 8.0, 144)
     path = as_npz(tmp_path / "scan.npz", simulated(beam), cor=143 - beam.cor)
@@ -275,6 +278,7 @@ def test_spoilt_views_are_named_and_do_not_hide_the_axis(beam, views, add):
     assert again == odd and abs(found_axis(axis, beam.cor + 3) - beam.cor) < 0.2
 
 
+@pytest.mark.slow
 def test_a_spoilt_view_of_weight_0_is_left_in_peace():
     scan = spoilt(simulated(parallel(45, 2.0)), [17], None)
     weights = torch.ones_like(scan.sinogram)
@@ -282,6 +286,7 @@ def test_a_spoilt_view_of_weight_0_is_left_in_peace():
     assert said(replace(scan, weights=weights)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("element", [20, 60])
 @pytest.mark.parametrize("add", [1.5, -1.5])
 def test_a_hot_or_dead_element_is_named_unless_it_has_no_weight(element, add):
@@ -305,6 +310,7 @@ def test_elements_beside_one_of_weight_0_are_left_in_peace(place):
     assert odd_elements(replace(scan, weights=weights)) == []
 
 
+@pytest.mark.slow
 def test_elements_that_are_spoilt_do_not_hide_the_axis():
     beam = parallel(45, 2.0)
     scan = simulated(beam)
@@ -325,11 +331,13 @@ def test_a_detail_that_wanders_is_no_spoilt_element(views):
     assert odd_elements(scan) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("angles", "gap", "ends"),
     [((0.0, 9.0), "171", "9 and 180"), (range(30, 130, 4), "84", "126 and 210"),
      ((0.0, 40.0, 220.0, 340.0), "120", "40 and 160"), (range(0, 180, 60), None, None),
      (range(0, 120, 10), "70", "110 and 180"), (range(0, 360, 8), None, None),
+     (range(0, 360, 48), None, None),
      ((0, 111.25, 222.5, 333.75, 445.0), None, None)],
 )  # fmt: skip
 def test_directions_without_views_are_named(angles, gap, ends):
@@ -385,6 +393,7 @@ def test_one_view_is_warned_of():
     assert said(simulated(parallel(45, 2.0)).every(100)).startswith("WARNING: 1 view: ")
 
 
+@pytest.mark.slow
 def test_noise_hides_mistakes_and_nothing_is_said():
     beam = parallel(20, 0.0)
     noise = torch.randn(beam.shape, generator=torch.Generator().manual_seed(0)) + 1
@@ -400,6 +409,7 @@ def test_counts_and_transmissions_taken_for_line_integrals_are_named():
     assert "--data-kind" in said(replace(few, sinogram=torch.exp(-few.sinogram)))
 
 
+@pytest.mark.slow
 def test_dead_elements_and_an_object_beyond_the_detector_are_no_air():
     scan = simulated(parallel(40, 2.0))
     weights = torch.ones_like(scan.sinogram)
@@ -411,6 +421,7 @@ def test_dead_elements_and_an_object_beyond_the_detector_are_no_air():
     assert "--data-kind" not in said(Scan(cut, beam, beam.covering_grid()))
 
 
+@pytest.mark.slow
 def test_transmissions_of_an_object_that_absorbs_little_are_named():
     """Over a mean close to 1 the ends stand out by little, but they are 1 in every view."""
     scan = simulated(parallel(45, 2.0))

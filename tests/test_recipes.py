@@ -76,6 +76,7 @@ def test_prior_is_its_dense_covariance(recipe):
     assert relative(assembled, rows @ dense @ rows.mT) < 1e-12
 
 
+@pytest.mark.slow
 def test_prior_goes_through_evidence_and_posterior(recipe, scan, fit):
     ray = pdip.ray_transform(BEAM, GRID)
     model = pdip.linearise(fit, ray, recipe("prior").filter_sum_prior(fit.network))

@@ -108,6 +108,7 @@ def test_without_a_truth_only_reconstruction_and_std_are_drawn(pair):
     assert titles == ["reconstruction", "standard deviation"]
 
 
+@pytest.mark.slow
 def test_overview_shows_the_arrays_themselves_in_mm(pair):
     image, truth = pair
     figure = draw_overview(image, 0.001 + 0 * image, truth, ImageGrid((12, 10), 0.5))

@@ -96,6 +96,7 @@ def test_edges_are_scored_by_what_the_arc_sees_of_them(edges):
     assert unknown["relative_l2"] is unknown["seen"]["coverage_95"] is None
 
 
+@pytest.mark.slow
 def test_the_figure_of_arcs_draws_errors_only_where_there_is_a_reference(edges):
     std, error, strength, unseen_deg = edges
     rows = []

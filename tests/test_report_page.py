@@ -141,6 +141,7 @@ def test_the_arrays_of_the_page_are_those_of_the_run_bit_for_bit(page):
     assert len(page) < 4 / 3 * 4 * (3 * run.image.size + 2 * run.residual.size) + 150_000
 
 
+@pytest.mark.slow
 def test_without_a_truth_nothing_is_said_of_errors():
     scores = ("psnr", "ssim", "relative_l2", "coverage_95", "log_likelihood_per_pixel")
     run = contents(truth=None, summary=SUMMARY | dict.fromkeys(scores))
@@ -167,6 +168,7 @@ def test_the_headline_is_the_median_of_the_std(page):
     assert f"95 % of them to ± {most:.2g} 1/mm" in words
 
 
+@pytest.mark.slow
 def test_bounds_follow_the_withheld_rays_where_there_are_enough():
     for quantile, half in ((2.6, 2.6), (None, half_width(0.95))):
         checked = SUMMARY | {"calibration": checked_summary(quantile)}
@@ -189,6 +191,7 @@ def checked_summary(quantile) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_recalibrated_std_has_a_picture_of_its_own(page):
     run = contents()
     checked = run_page(replace(run, recalibrated=2 * run.std))
@@ -317,6 +320,7 @@ def test_a_slice_whose_solves_converged_is_not_said_to_be_fitted():
     assert "solves and searches converged" in page and "how the fit ended" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [contents, volume])
 def test_the_picture_of_the_rotation_axis_is_in_the_page_where_there_is_one(make):
     build = run_page if make is contents else volume_page
@@ -346,6 +350,7 @@ def test_the_typical_noise_is_the_median_of_the_rays_that_are_used():
     assert np.isinf(ray_noise_std(fitted, scan).numpy()[weights == 0]).all()
 
 
+@pytest.mark.slow
 def test_only_a_fan_has_a_source():
     for geometry, has in ((contents().geometry, True), (ParallelBeam([0.0, 90.0], 20), False)):
         assert ("source" in geometry_sentence(geometry)) == has

@@ -48,6 +48,7 @@ def as_npz(path, scan, **keys):
     return path
 
 
+@pytest.mark.slow
 def test_axis_of_a_half_turn_is_found():
     scan = simulated(parallel(30, 3.3))
     found = estimate_rotation_axis(scan)

@@ -62,6 +62,7 @@ def invented(*means: float, spread: float = 0.0, seed: int = 0, views: int = 40,
     return Selection(tuple(scores), tuple(range(1, len(means) + 1)), place)
 
 
+@pytest.mark.slow
 def test_held_out_score_equals_the_dense_predictive_density(judged):
     result, scan, held_out = judged
     ray, rays = result.evidence[0].model.ray, held_out.reshape(-1)
@@ -223,6 +224,7 @@ class Fits:
         return self._fit(scan, *arguments, **keywords)
 
 
+@pytest.mark.slow
 def test_no_fit_sees_the_withheld_rays_and_equal_fits_are_made_once(scan, monkeypatch):
     fits, notes = Fits(monkeypatch), Notes()
     found = pdip.select(

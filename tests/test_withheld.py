@@ -59,6 +59,7 @@ def test_residual_and_variances_are_those_of_dense_algebra(known):
     assert rays.view.tolist() == (used.nonzero()[:, 0] // 12).tolist()
 
 
+@pytest.mark.slow
 def test_z_is_standard_normal_where_the_truth_is_drawn_from_the_posterior(known):
     posterior, _, root, _ = known
     chi_squared, shares = [], []
@@ -91,6 +92,7 @@ def test_samples_say_what_the_covariance_says_where_it_is_not_kept():
     assert relative(rays.residual, torch.ones_like(truth)) < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [10_000, 0], ids=["exact", "samples"])
 def test_variances_of_regions_are_those_of_the_covariance(most, monkeypatch):
     monkeypatch.setattr(withheld, "MAX_DENSE_PIXELS", most)

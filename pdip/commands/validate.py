@@ -85,9 +85,11 @@ def _read_through(stack: Stack) -> tuple[str, Scan, list[str]]:
     if usable is None:
         raise last_failure
     first, last = stack.numbers[0], stack.numbers[-1]
+    apart = stack.numbers[1] - first if len(stack) > 1 else 1
+    steps = f" in steps of {apart}" if apart > 1 else ""
     read = "All were read" if step == 1 else f"One of {step} was read"
     where = (
-        f"{len(stack)} slices ({first} to {last}), each: {{}} {read}; what follows is of "
+        f"{len(stack)} slices ({first} to {last}{steps}), each: {{}} {read}; what follows is of "
         f"slice {usable[0]}."
     )
     return where, usable[1], of_slices(failures)

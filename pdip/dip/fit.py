@@ -11,7 +11,7 @@ from torch import Tensor
 from pdip.dip.noise import estimate_noise_std, photon_noise_std
 from pdip.dip.restarts import train_restarts
 from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, Tell, choose_start
-from pdip.dip.stopping import STOPPING_RULES
+from pdip.dip.stopping import STOPPING_RULES, UNDER_FITTED_SHARE
 from pdip.dip.training import Training
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
@@ -21,7 +21,6 @@ from pdip.typing import Image
 
 WORTH_FAULTS = 1.05  # times that a noise level is raised, from which it is no rounding
 UNDER_FITTED_LEVEL = 4.0
-UNDER_FITTED_SHARE = 1.3  # times the residual at which a fit is done
 OVER_FITTED_LEVEL = 0.3
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 

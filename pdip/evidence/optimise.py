@@ -25,6 +25,7 @@ from pdip.typing import Scalar
 BOUNDS = {"log_variance": (-16.0, 6.0), "log_lengthscale": (-2.5, 4.0)}
 DEFAULT_HYPERPRIOR = TVPredCP()
 OTHER_BOUNDS = (-30.0, 15.0)
+USUAL_EVALUATIONS = 40  # of a search
 NUMBERS = (
     "log_evidence", "standard_error", "worst_residual", "converged", "gradient_norm",
     "num_evaluations",
@@ -114,7 +115,7 @@ def optimise_evidence(
         learn_noise: also choose σ², else it stays as it is.
         gradient_tolerance: of the largest projected gradient component, nats.
         max_evaluations: of value and gradient, in each round.
-        progress: called as ``progress(evaluation, max_evaluations, text)``.
+        progress: called as ``progress(evaluation, usual number, text)``.
         keeper: keeps every finished round, and what it holds is not computed again.
 
     Raises:
@@ -233,7 +234,8 @@ class _Search:
                 return 1e12, np.zeros_like(values)
             history.append(float(value.detach()))
             if progress:
-                progress(len(history), before + max_evaluations, f"objective {history[-1]:.1f}")
+                total = before + _usual_evaluations(len(history) - before, max_evaluations)
+                progress(len(history), total, f"objective {history[-1]:.1f}")
             return -history[-1], -gradient[free].cpu().numpy()
 
         bounds = [
@@ -246,6 +248,14 @@ class _Search:
             self.gradient_tolerance, max_evaluations,
         )  # fmt: skip
         return model.at(at(point)), replace(end, scale=scale.masked_scatter(free, end.scale))
+
+
+def _usual_evaluations(count: int, most: int) -> int:
+    """How many evaluations a search usually takes that has made so many; ``most`` is rare."""
+    usual = USUAL_EVALUATIONS
+    while usual < count:
+        usual *= 2
+    return min(usual, most)
 
 
 def minimise(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pdip.errors import InputError
-from pdip.report.words import rotation_sense
+from pdip.report.words import IN_NO_ORDER, rotation_sense
 from pdip.scan import Scan, check_reading, read_dicom, read_scan, read_stack
 from pdip.scan.binning import counted, file_index
 from pdip.scan.checks import plural, positive_int
@@ -18,6 +18,7 @@ from pdip.scan.geometry import FanBeam, Geometry
 from pdip.scan.preprocessing import PREPROCESSING_KEYS
 from pdip.scan.readers import as_read, fields_with_geometry
 from pdip.scan.rows import DetectorRows, at_row, measured_array
+from pdip.scan.stack import slice_numbers
 
 KINDS = {
     "counts": "counts",
@@ -34,7 +35,7 @@ def information(
 ) -> Iterator[str]:
     """Lines that say what a file holds, how it is read, what is assumed, in doubt and missing.
 
-    Of a stack, or of several detector rows, one in the middle is read.
+    Of a stack, or of several detector rows, one in the middle is read, of those that are named.
 
     Args:
         path: the scan, or a DICOM image.
@@ -56,14 +57,16 @@ def information(
     fields, said = fields_with_geometry(path, geometry, reading["dataset"], given)
     fields, joined = as_read(fields, reading["binning"], reading["cor"])
     said += joined
-    array, reading = measured_array(fields), {k: v for k, v in reading.items() if k != "slices"}
+    array, reading = measured_array(fields), dict(reading)
+    slices = reading.pop("slices", None)
     if array is None:
         raise InputError(f"{path.name} has no key 'sinogram' or 'counts'; add it.")
     if getattr(array, "ndim", None) not in (2, 3):
         read_scan(path, geometry, **reading)  # says what is wrong with it
     row = reading["row"]
     if array.ndim == 3 and row is None:
-        row = reading["row"] = array.shape[0] // 2
+        numbers = slice_numbers(slices, array.shape[0])
+        row = reading["row"] = numbers[len(numbers) // 2]
     one = fields if row is None else at_row(fields, row)
     said = list(said)
     placed = dict(one)
@@ -143,7 +146,10 @@ def beam_lines(beam: Geometry, binning: int = 1, views: int | None = None) -> di
     steps = np.diff(angles)
     equal = steps.size and np.allclose(steps, steps.mean(), rtol=1e-3, atol=1e-6)
     step = f"in steps of {steps.mean():.6g}" if equal else "in unequal steps"
-    arc = f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {rotation_sense(beam)}"
+    sense = rotation_sense(beam)
+    arc = f"{angles[0]:.6g} to {angles[-1]:.6g} degrees {step}, {sense}"
+    if sense == IN_NO_ORDER:
+        arc = f"{angles.min():.6g} to {angles.max():.6g} degrees {sense}"
     if not steps.size:
         arc = f"{angles[0]:.6g} degrees"
     if views is not None and views != len(angles):

@@ -14,6 +14,9 @@ WARNING = "WARNING: "
 """How an assumption begins that is one to act on."""
 NO_RESULT = re.compile(r"slice \d+ has no result")
 """How that of a stack begins which names a slice that failed."""
+MOST_VIEWS = 0.75
+IN_NO_ORDER = "in no order"
+"""How views turn of which fewer go one way round."""
 
 
 def scan_sentence(geometry: ParallelBeam | FanBeam, grid: ImageGrid) -> str:
@@ -41,16 +44,20 @@ def geometry_sentence(geometry: ParallelBeam | FanBeam) -> str:
 
 
 def rotation_sense(geometry: ParallelBeam | FanBeam) -> str:
-    """How most views turn from the one before, or a dash where they do not.
+    """How three of four views turn from the one before, or a dash where they do not.
 
     Example:
         >>> rotation_sense(ParallelBeam([270.0, 315.0, 0.0, 45.0, 90.0], 5))
         'counter-clockwise'
+        >>> rotation_sense(ParallelBeam([0.0, 111.2, 42.5, 153.7, 85.0, 16.2], 5))
+        'in no order'
     """
     steps = np.diff(geometry.angles_deg)
     if not steps.any():
         return "–"
-    return "counter-clockwise" if np.median(steps) > 0 else "clockwise"
+    if (steps > 0).mean() >= MOST_VIEWS:
+        return "counter-clockwise"
+    return "clockwise" if (steps < 0).mean() >= MOST_VIEWS else IN_NO_ORDER
 
 
 def plus_minus(mean: float, std: float) -> str:

@@ -10,6 +10,8 @@ UNEVEN = 1.5
 """times that between as many directions, evenly spread."""
 SAME_DEG = 0.5
 """Views less than that apart, modulo half a turn, have one direction."""
+PATTERN = 3
+"""So many gaps of about one width are how few views lie, and no part that was left out."""
 FULL_TURN = 2 * np.pi
 """Angles that span less might be radians."""
 
@@ -23,6 +25,8 @@ def check_arc(scan: Scan) -> tuple[str, ...]:
     gap, start = float(gaps[widest]), float(places[widest])
     directions = max(1, int((gaps > SAME_DEG).sum()))
     if gap < max(LEAST_DEG, min(UNEVEN * 180.0 / directions, MOST_DEG)):
+        return ()
+    if (gaps > gap / UNEVEN).sum() >= PATTERN:
         return ()
     radians = "; if they are in radians, give them with the key 'angles'"
     return (

@@ -32,14 +32,12 @@ ARCHIVE_ERRORS = (
 )
 """What zipfile and the decompressors behind it raise for damaged archives."""
 
+VALUE_KEYS = ("sinogram", "counts", "reference", "ground_truth")
 NPZ_KEYS = (
-    "sinogram",
-    "counts",
+    *VALUE_KEYS,
     "weights",
     "angle_convention",
-    "reference",
     "ref_pixel_mm",
-    "ground_truth",
     *GEOMETRY_KEYS,
     *GRID_KEYS,
     *PREPROCESSING_KEYS,
@@ -66,10 +64,11 @@ def read_npz(path: Path, known: Collection[str] = NPZ_KEYS) -> dict:
             wanted = {key: members[key] for key in known if key in members}
             _check_sizes(wanted, path)
             shapes = _shapes(archive, {n: i for n, i in members.items() if n not in known}, path)
-            if not wanted and "sinogram" in known:
-                listed = ", ".join(f"{n} {shape}" for n, shape in list(shapes.items())[:8])
+            if "sinogram" in known and not wanted.keys() & VALUE_KEYS:
+                first = sorted(shapes.items(), key=lambda entry: -len(entry[1]))[:8]
+                listed = ", ".join(f"{name} {shape}" for name, shape in first)
                 raise InputError(
-                    f"{path.name} holds {listed or 'no array'} and none of the keys that are read; "
+                    f"{path.name} has no key 'sinogram' or 'counts'{listed and f' but {listed}'}; "
                     "save line integrals with numpy.savez(..., sinogram=array), or counts with "
                     "counts=array and flat=array."
                 )
