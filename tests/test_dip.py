@@ -250,7 +250,7 @@ def test_fit_that_ran_out_of_steps_is_called_under_fitted_just_where_that_is_war
     first = small_fit(scan, ray, noise_std, max_steps=30)
     assert "under-fitted" in first.stop_reason
     residual, reasons = first.history["mean_squared_residual"][-1], []
-    for level in (1.6, 1.4, 1.15, 0.9):
+    for level in (1.6, 1.15, 1.02, 0.9):
         found = small_fit(scan, ray, (residual / level) ** 0.5, max_steps=30)
         warned = any("left a residual" in sentence for sentence in found.assumptions)
         assert warned == ("under-fitted" in found.stop_reason)
@@ -637,6 +637,22 @@ def test_clipped_sigmoid_is_refitted_without_it_unless_it_was_asked_for(monkeypa
         fit_dip(scan, ray, {"activation": "sigmoid"}, noise_std=noise_std, max_steps=30)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "higher"), [(0.9, 4), (1.2, None)])
+def test_pixels_that_the_rays_want_above_the_end_of_the_output_are_a_warning(scale, higher):
+    scan, ray, truth, noise_std = disc_scan()
+    network = UNet(2, 8, image_scale=scale)
+    found = fit_dip(
+        scan, ray, network, noise_std=noise_std, learning_rate=3e-3, start="fbp", max_steps=400
+    )
+    told = [said for said in found.assumptions if "the network's output ends at" in said]
+    assert len(told) == (higher is not None)
+    if told:
+        assert float(truth.max()) == 1.0 and "ends at 0.9 1/mm and holds 52 pixels" in told[0]
+        assert abs(float(told[0].split("want ")[1].split("%")[0]) - higher) < 1
+        assert "--network.image_scale 1.4" in told[0]
+
+
 def test_residual_that_does_not_go_with_the_noise_level_is_a_warning():
     scan, ray, _, noise_std = disc_scan()
     poor = small_fit(scan, ray, 0.02 * noise_std, max_steps=30)
@@ -646,6 +662,8 @@ def test_residual_that_does_not_go_with_the_noise_level_is_a_warning():
     assert "left a residual of 4.5 " in doubts([1.0, 4.5], 3.0)[0]
     assert "only 0.2 times" in doubts([0.2, 1.0], 1.0)[0]
     assert doubts([0.4, 1.25], 1.0) == doubts([0.4, 3.5], 3.0) == []
+    assert "left a residual of 1.25 " in doubts([1.25], 1.0, cut=True)[0]
+    assert doubts([1.04], 1.0, cut=True) == []
 
 
 @pytest.mark.slow

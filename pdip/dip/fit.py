@@ -11,8 +11,8 @@ from torch import Tensor
 from pdip.dip.noise import estimate_noise_std, photon_noise_std
 from pdip.dip.restarts import train_restarts
 from pdip.dip.start import BOUNDED_PIXELS, SMALL_PIXELS, STARTS, DataTerm, Start, Tell, choose_start
-from pdip.dip.stopping import STOPPING_RULES, UNDER_FITTED_SHARE
-from pdip.dip.training import Training
+from pdip.dip.stopping import CUT_SHARE, STOPPING_RULES
+from pdip.dip.training import Trained, Training, clipped
 from pdip.dip.unet import UNet
 from pdip.errors import ComputationError, InputError
 from pdip.keeper import Keeper, part_of, record_of, tensors_of
@@ -21,7 +21,11 @@ from pdip.typing import Image
 
 WORTH_FAULTS = 1.05  # times that a noise level is raised, from which it is no rounding
 UNDER_FITTED_LEVEL = 4.0
+UNDER_FITTED_SHARE = 1.3  # times the residual at which a fit is done that levelled off
 OVER_FITTED_LEVEL = 0.3
+SURE_STDS, WORTH_RAISING = 2.0, 0.01
+"""Pixels at the end of the output are held down where the rays want them higher by so many std and
+so much of the image scale."""
 COARSEST_PIXELS = 7  # the U-Net goes down to about so many pixels a side
 
 
@@ -159,7 +163,9 @@ def fit_dip(
             "of the others and were left out"
         )
     kept = [level for level in levels if level <= bearable]
-    assumptions += _doubts(kept, max(1.0, starts[0].noise_share))
+    cut = any(fit.history["step"][-1] >= max_steps for fit in fits)
+    assumptions += _doubts(kept, max(1.0, starts[0].noise_share), cut)
+    assumptions += _held_down(data, fits)
     records = [
         DIPFit(
             image=fit.image,
@@ -264,14 +270,40 @@ def _weights(before: DIPFit, network: UNet) -> tuple[dict[str, Tensor], ...]:
     return tuple(fit.params for fit in before.restarts)
 
 
-def _doubts(levels: list[float], done: float) -> list[str]:
+def _held_down(data: DataTerm, fits: list[Trained]) -> list[str]:
+    """A warning where rays want pixels higher that a network's output cannot exceed.
+
+    The rays tell of an image s that is 1 at these pixels: the least squares step along s and its
+    std are ``sᵀ Aᵀ W r / ‖W^{1/2} A s‖²`` and ``σ / ‖W^{1/2} A s‖``, with σ of the residual r.
+    """
+    for fit in fits:
+        held = clipped(fit.network, fit.image).to(fit.image)
+        if not held.any():
+            continue
+        seen, residual = data.ray.forward(held), data.sinogram - data.ray.forward(fit.image)
+        norm = (data.weights * seen.square()).sum().sqrt()
+        step = float((data.weights * seen * residual).sum() / norm.square())
+        std = math.sqrt(data.level(fit.image)) * data.noise_std / float(norm)
+        scale = fit.network.image_scale
+        if step > max(SURE_STDS * std, WORTH_RAISING * scale):
+            return [
+                f"WARNING: the network's output ends at {scale:.4g} 1/mm and holds "
+                f"{int(held.sum())} pixels there, which the rays want {100 * step / scale:.2g}% "
+                "higher; their error bars are too small; run with "
+                f"--network.image_scale {1.5 * scale:.2g} or --network.activation none"
+            ]
+    return []
+
+
+def _doubts(levels: list[float], done: float, cut: bool = False) -> list[str]:
     """Warnings about fits whose residual does not go with the noise level.
 
     Args:
         levels: mean squared residuals over the noise variance.
         done: where a fit is done, or 1.
+        cut: whether a fit ended before it was done.
     """
-    if max(levels) > UNDER_FITTED_SHARE * done:
+    if max(levels) > (CUT_SHARE if cut else UNDER_FITTED_SHARE) * done:
         return [
             f"WARNING: a fit left a residual of {max(levels):.3g} times the noise variance; its "
             "error bars do not cover what the network failed to fit; raise max_steps or check the "

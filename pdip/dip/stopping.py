@@ -16,7 +16,7 @@ STALL_AFTER = 1500
 STALL_DECREASE = 0.2
 LEVEL_STEPS = 500
 LEAST_FALL = 0.8  # of the residual of the start, or nothing of the scan was fitted
-UNDER_FITTED_SHARE = 1.3  # times the residual at which a fit is done
+CUT_SHARE = 1.05  # times the residual at which a fit is done: one that was cut is close to it
 LEVEL_DECREASE = 0.05  # less than this in 500 steps, and the residual has levelled off
 
 
@@ -134,7 +134,7 @@ class Discrepancy(_Stopping):
         )
         if self.level <= 1:
             return f"{ended} the noise variance, that is at the noise level"
-        if self.level <= UNDER_FITTED_SHARE * max(1.0, self.noise_share):
+        if self.level <= CUT_SHARE * max(1.0, self.noise_share):
             return f"{ended} the noise variance, that is close to the noise level"
         return f"{ended} the noise variance: under-fitted, or the noise level is too low"
 

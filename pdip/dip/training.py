@@ -136,7 +136,12 @@ def _trained(network: UNet, z: Image, rule, max_steps: int) -> Trained | None:
 
 def _clips(network: UNet, images: Image) -> bool:
     """Whether a sigmoid holds down bright pixels of any image."""
-    if network.activation.name != "sigmoid":
-        return False
-    bright = (images > CLIPPED_ABOVE * network.image_scale).double().mean((-2, -1))
+    bright = clipped(network, images).double().mean((-2, -1))
     return bool((bright > CLIPPED_FRACTION).any())
+
+
+def clipped(network: UNet, images: Image) -> Tensor:
+    """Pixels at the end of what a sigmoid can put out."""
+    if network.activation.name != "sigmoid":
+        return torch.zeros_like(images, dtype=torch.bool)
+    return images > CLIPPED_ABOVE * network.image_scale

@@ -97,8 +97,8 @@ def trust_sentence(summary: Mapping[str, Any]) -> str:
         )
     if not said and ("slices" in summary or summary["source"].get("slice") is not None):
         said.append(
-            "Whether the error bars are right has not been tested: a slice that is saved as a scan "
-            "of its own and run with --check-calibration would show it."
+            "Whether the error bars are right has not been tested: a run of one slice alone, with "
+            "--row N --check-calibration, would show it."
         )
     elif not said:
         said.append(
