@@ -204,8 +204,7 @@ def test_a_page_that_fails_costs_no_slice_of_a_stack(files, tmp_path, capsys, mo
     np.savez(tmp_path / "stack.npz", **{**keys, "sinogram": np.stack([keys["sinogram"]] * 2)})
     monkeypatch.setattr(run_report, "run_page", failing(TypeError("no such filter")))
     out = tmp_path / "run"
-    assert reconstruct(tmp_path, out, *FLAGS, "--config", str(files / "quick.yaml"),
-                       scan="stack.npz") == 1  # fmt: skip
+    assert reconstruct(files, out, *FLAGS, scan=tmp_path / "stack.npz") == 1
     assert "report.html cannot be made (TypeError: no such filter)" in sentence(capsys)
     for folder in (out, out / "slices" / "0000", out / "slices" / "0001"):
         assert {"reconstruction.npy", "std.npy", "summary.json"} <= set(os.listdir(folder))

@@ -114,7 +114,10 @@ def photon_noise_std(scan, ray) -> tuple[float, str]:
         f"does not explain of the scan is {found / known:.3g} times as large"
     )
     if found > MORE_THAN_PHOTONS * known:
-        told = f"WARNING: {told} and is taken: more than photons makes noise, or the gain is off"
+        told = (
+            f"WARNING: {told} and is taken: more than photons makes noise, or the gain, the axis "
+            "or the angles are off"
+        )
         return found, told
     if known > MORE_THAN_PHOTONS * found:
         told = f"WARNING: {told}; is the gain or the flat too large?"
