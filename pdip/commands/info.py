@@ -10,7 +10,7 @@ from pdip.config import add_setting_options, resolved_scan, settings_of
 from pdip.errors import InputError
 from pdip.plan import check_memory
 from pdip.report import information
-from pdip.scan import Scan, check_reading
+from pdip.scan import Scan
 from pdip.withholding import used_rays
 
 HELP = "what a file holds and how it will be read"
@@ -31,8 +31,7 @@ def run(command: argparse.Namespace) -> int:
         InputError: the file cannot be used; after the lines that say what it holds.
     """
     reading = resolved_scan(settings_of(command)["scan"])
-    checks = (check_reading, too_large)
-    for line in information(command.file, command.geometry, reading, checks):
+    for line in information(command.file, command.geometry, reading, (too_large,)):
         print(line)
     return 0
 

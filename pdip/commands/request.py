@@ -1,7 +1,6 @@
 """What a command line of ``pdip reconstruct`` asks for, and the input that it names."""
 
 import argparse
-import contextlib
 import functools
 import math
 import os
@@ -18,9 +17,9 @@ from pdip.run_directory import RunDirectory
 from pdip.scan import (
     Scan,
     Stack,
-    check_reading,
     holds_stack,
     read_ground_truth,
+    read_on_likely_axis,
     read_scan,
     read_stack,
     read_true_slices,
@@ -91,7 +90,7 @@ class Request:
         Raises:
             InputError: a file cannot be used, or no check can be made of this scan.
         """
-        scan = read_scan(self.source["sinogram"], self.source["geometry"], **self.reading)
+        scan, checked = self._read(read_scan)
         read = functools.partial(read_ground_truth, row=self.reading["row"])
         truth, assumed = read_truth(self.source, read, scan.grid, self.reading["dataset"])
         if truth is not None and truth.min() == truth.max():
@@ -99,7 +98,7 @@ class Request:
                 f"the ground truth is {float(truth.min()):g} in every pixel, which gives no "
                 "scores; name another image with --ground-truth, or remove it."
             )
-        assumed = [*assumed, *self._finer_rays(scan), *check_reading(scan)]
+        assumed = [*assumed, *self._finer_rays(scan), *checked]
         scan = replace(scan, assumptions=(*scan.assumptions, *assumed))
         if self.check:
             CheckDesign(**self.settings.calibration).withheld(scan)
@@ -111,12 +110,17 @@ class Request:
         Raises:
             InputError: a file cannot be used.
         """
-        stack = read_stack(self.source["sinogram"], self.source["geometry"], **self.reading)
+        stack, checked = self._read(read_stack)
         truths, assumed = read_truth(self.source, read_true_slices, stack, self.reading["dataset"])
-        assumed = [*assumed, *self._finer_rays(stack)]
-        with contextlib.suppress(InputError):  # of the slice in the middle: others have a result
-            assumed = [*assumed, *check_reading(stack.middle)]
+        assumed = [*assumed, *self._finer_rays(stack), *checked]
         return replace(stack, assumptions=(*stack.assumptions, *assumed)), truths
+
+    def _read(self, read: Callable) -> tuple[Scan | Stack, tuple[str, ...]]:
+        """What is read by ``read``, and what speaks against it."""
+        files = self.source["sinogram"], self.source["geometry"]
+        return read_on_likely_axis(
+            lambda cor: read(*files, **{**self.reading, "cor": cor}), self.reading["cor"]
+        )
 
     def _finer_rays(self, scan: Scan | Stack) -> tuple[str, ...]:
         """What to say where several detector elements see one pixel: they only take longer."""

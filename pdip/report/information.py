@@ -1,6 +1,7 @@
 """What ``pdip info`` prints: what a scan file holds and how it is read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,11 @@ import numpy as np
 
 from pdip.errors import InputError
 from pdip.report.words import IN_NO_ORDER, rotation_sense
-from pdip.scan import Scan, check_reading, read_dicom, read_scan, read_stack
+from pdip.scan import Scan, read_dicom, read_on_likely_axis, read_scan, read_stack
 from pdip.scan.binning import counted, file_index
 from pdip.scan.checks import plural, positive_int
 from pdip.scan.contents import Entry, contents
-from pdip.scan.fields import ANGLE_KEYS, build_geometry
+from pdip.scan.fields import ANGLE_KEYS, MIDDLE_AXIS, build_geometry
 from pdip.scan.formats import scan_path
 from pdip.scan.geometry import FanBeam, Geometry
 from pdip.scan.preprocessing import PREPROCESSING_KEYS
@@ -31,7 +32,7 @@ def information(
     path: str | Path,
     geometry: str | Path | None,
     reading: Mapping[str, Any],
-    checks: Sequence[Callable[[Scan], Iterable[str]]] = (check_reading,),
+    checks: Sequence[Callable[[Scan], Iterable[str]]] = (),
 ) -> Iterator[str]:
     """Lines that say what a file holds, how it is read, what is assumed, in doubt and missing.
 
@@ -41,7 +42,7 @@ def information(
         path: the scan, or a DICOM image.
         geometry: YAML file in place of the scan's own geometry, or None.
         reading: settings of the section ``scan``, all keys.
-        checks: each gives sentences on what speaks against the scan as it is read.
+        checks: each gives more sentences on what speaks against the scan as it is read.
 
     Raises:
         InputError: the file cannot be used; after the lines that say what it holds.
@@ -77,15 +78,19 @@ def information(
     whole = build_geometry(placed, (views, detectors // binning), said)
     beam = whole.select(range(0, views, positive_int("view step", reading["view_step"])))
     lines = beam_lines(beam, binning, views)
-    if len(placed) < len(one):
+    is_open = len(placed) < len(one) or any(s.startswith(MIDDLE_AXIS) for s in said)
+    if is_open:  # it is where the scan is read
         del lines["axis"]
     yield from _table("read as", [*_measured(fields, one, row), *lines.items()])
     failure, told = None, ()
     try:
-        scan = (_slice if array.ndim == 3 else read_scan)(path, geometry, **reading)
-        said, told = scan.assumptions, [line for check in checks for line in check(scan)]
+        read = partial(_slice if array.ndim == 3 else read_scan, path, geometry)
+        scan, told = read_on_likely_axis(
+            lambda cor: read(**{**reading, "cor": cor}), reading["cor"]
+        )
+        said, told = scan.assumptions, [*told, *(line for check in checks for line in check(scan))]
         height, width = scan.grid.shape
-        if "cor" in one and "cor" not in placed:
+        if is_open:
             yield f"  axis        {beam_lines(scan.geometry, binning)['axis']}"
         yield f"  image       {height} x {width} pixels of {scan.grid.pixel_mm:.4g} mm"
     except InputError as error:

@@ -6,6 +6,7 @@ from pdip.scan.dicom import read_dicom
 from pdip.scan.geometry import FanBeam, ParallelBeam, geometry_from_dict
 from pdip.scan.grid import ImageGrid
 from pdip.scan.ground_truth import read_ground_truth, read_true_slices
+from pdip.scan.likely_axis import read_on_likely_axis
 from pdip.scan.phantoms import drilled_disc, ellipses, rectangles, shepp_logan, walnut
 from pdip.scan.preprocessing import Preprocessing
 from pdip.scan.readers import holds_stack, read_scan, read_stack
@@ -35,6 +36,7 @@ __all__ = [
     "read_dicom",
     "read_ground_truth",
     "read_images",
+    "read_on_likely_axis",
     "read_scan",
     "read_stack",
     "read_true_slices",

@@ -28,6 +28,8 @@ ELEMENTS = 1.0
 DOUBTED, SURE = 3.0, 5.0
 BETTER = 1.5
 """Ratio of what is left over with the axis as read and as found, from which it is named."""
+AXIS_REMEDY = " or --cor auto"
+"""How the sentence ends on an axis that can be looked for."""
 MIRRORED = 0.5
 """Elements of the small copy within which the axis found is the one read, from the other end."""
 
@@ -128,7 +130,7 @@ def other_axis(scan: Scan, small: Scan, near: NearAxis) -> OtherAxis | None:
         name += f"{file_index(given, unit):.6g}{counted(unit)}"
         remedy = f"give --cor {place}"
         if abs(cor - middle) < RANGE * num_detectors:
-            remedy += " or --cor auto"
+            remedy += AXIS_REMEDY
     return OtherAxis(name, remedy, float(before**0.5), float(after**0.5))
 
 

@@ -35,6 +35,8 @@ ANGLE_KEYS = ("angles", "angles_deg", "first_deg", "step_deg")
 GRID_KEYS = ("image_shape", "pixel_mm")
 
 LARGE_LINE_INTEGRAL = 100.0
+MIDDLE_AXIS = "The rotation axis is taken to project onto the middle of the detector"
+"""How the sentence begins on an axis that nothing gives."""
 
 
 def scan_from_fields(fields: dict, assumptions: tuple[str, ...] = ()) -> Scan:
@@ -182,10 +184,7 @@ def build_geometry(fields: dict, shape: tuple[int, int], said: list[str]) -> Par
         return beam.from_cor(angles_deg, num_detectors, pitch, *distances, cor=fields["cor"])
     if "detector_shift_mm" not in fields:
         binning = fields.get("binning", 1)
-        said.append(
-            "The rotation axis is taken to project onto the middle of the detector, "
-            f"cor = {(binning * shape[1] - 1) / 2:g}{counted(binning)}."
-        )
+        said.append(f"{MIDDLE_AXIS}, cor = {(binning * shape[1] - 1) / 2:g}{counted(binning)}.")
     shift = fields.get("detector_shift_mm", 0.0)
     return beam(angles_deg, num_detectors, pitch, *distances, detector_shift_mm=shift)
 

@@ -4,7 +4,7 @@ Each reading of detector and angles is judged by what no image explains of a sma
 (:mod:`pdip.scan.view_fit`): first the rotation axis is found (:mod:`pdip.scan.axis_check`), and
 another mistake is named only where it explains clearly more than the best axis does. Exchanged axes
 are judged by the sums of the views, which an object keeps as it turns (the condition of order 0 of
-Helgason and Ludwig). Nothing is changed: what is found is said.
+Helgason and Ludwig). Nothing is changed here: what is found is said.
 A parallel beam sees a mirrored object where the rotation runs the other way or the detector is
 flipped about the axis, which no data can tell; a fan, or an axis off the middle, can.
 """

@@ -37,14 +37,15 @@ class RotationAxis:
     binning: int = 1
 
     @property
-    def _is_sure(self) -> bool:
+    def is_sure(self) -> bool:
+        """Whether it is known to an element of the scan."""
         return self.standard_error <= SURE * self.binning
 
     @property
     def sentence(self) -> str:
         """The estimate and its error in words."""
-        warning = "" if self._is_sure else "WARNING: "
-        doubt = "" if self._is_sure else "; the scan hardly tells, give cor"
+        warning = "" if self.is_sure else "WARNING: "
+        doubt = "" if self.is_sure else "; the scan hardly tells, give cor"
         return (
             f"{warning}The rotation axis was estimated from the views at cor = {self.cor:.2f}"
             f"{counted(self.binning)} +- {self.standard_error:.2f} (the middle of the detector is "
