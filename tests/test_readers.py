@@ -73,6 +73,16 @@ def test_object_outside_the_inscribed_square_gets_the_covering_grid(tmp_path):
     assert "covers all of the field of view" in scan.assumptions[-1]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_of_rays_beside_the_image_is_no_object(tmp_path, seed):
+    position = np.arange(41) - 20.0
+    chord = 0.01 * 2 * np.sqrt(np.clip(8**2 - position**2, 0, None))
+    noisy = np.tile(chord, (30, 1)) + np.random.default_rng(seed).normal(0, 0.06, (30, 41))
+    keys = {"sinogram": noisy, "image_shape": np.array((30, 30)), "pixel_mm": 1.0}
+    scan = read_scan(save_npz(tmp_path, **keys))
+    assert not any("pass beside the image" in said for said in scan.assumptions)
+
+
 @pytest.mark.parametrize(("shape", "warned"), [((41, 41), False), ((20, 41), True), ((9, 9), True)])
 def test_an_image_that_does_not_hold_the_object_is_warned_of(tmp_path, shape, warned):
     position = np.arange(41) - 20.0

@@ -16,6 +16,8 @@ OUTSIDE = (
     "smeared into it; give a larger image_shape or pixel_mm, or leave both out; if it is single "
     "detector elements that read too much there, give them weight 0."
 )
+SURE = 3.0
+"""Robust standard deviations of such a sum that noise alone does not reach."""
 SEEN = 5.0
 """Robust standard deviations over the median of the rays beside the square: an object, no noise."""
 SEEN_FRACTION, SEEN_RAYS = 0.002, 3
@@ -95,9 +97,9 @@ def _sees_an_object(beside: np.ndarray, total: float) -> bool:
     """Whether rays beside the square hold a part of the sinogram, or some stand out of the air."""
     if beside.size == 0:
         return False
-    if float(beside.sum()) > OUTSIDE_FRACTION * total:
-        return True
     above = beside - np.median(beside)
     noise = 1.4826 * float(np.median(np.abs(above)))
+    if float(beside.sum()) > max(OUTSIDE_FRACTION * total, SURE * noise * beside.size**0.5):
+        return True
     seen = int((above > max(SEEN * noise, 1e-6 * float(above.max()))).sum())
     return seen >= SEEN_RAYS and seen > SEEN_FRACTION * beside.size
