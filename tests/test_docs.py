@@ -102,8 +102,8 @@ def check_pdip(arguments: list[str]) -> None:
         return
     if command.command not in ("reconstruct", "validate", "select"):
         return
-    if command.config is not None and command.config.startswith("runs/"):
-        command.config = None  # what an earlier command of the page writes
+    given = command.config or []  # those in runs/ are what an earlier command of the page writes
+    command.config = [path for path in given if not path.startswith("runs/")]
     sections = settings_of(command)
     sections.pop("scan")
     Settings.of(sections)

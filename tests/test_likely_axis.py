@@ -1,6 +1,7 @@
 """An axis that no file gives is looked for where the views clearly say that it is elsewhere."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
 from test_rotation_axis import as_npz, fan, parallel, simulated
 
@@ -51,17 +52,19 @@ def test_an_axis_that_is_given_is_not_looked_for(tmp_path):
 
 def test_the_axis_of_a_stack_is_that_of_the_slice_in_its_middle(tmp_path):
     scan = simulated(parallel(40, 6.4))
-    values = np.stack([scan.sinogram.numpy()] * 2)
-    keys = {k: v for k, v in scan.geometry.to_dict().items() if k != "detector_shift_mm"}
-    np.savez(tmp_path / "stack.npz", sinogram=values, **keys)
-    stack, said, asked = read(tmp_path / "stack.npz", reader=read_stack)
+    slices = SimpleNamespace(geometry=scan.geometry, sinogram=scan.sinogram.expand(2, -1, -1))
+    stack, said, asked = read(as_npz(tmp_path / "stack.npz", slices), reader=read_stack)
     assert asked == [None, "auto"] and said[0].startswith(GIVES_NONE)
     assert abs(stack.geometry.cor - scan.geometry.cor) < 0.4
 
 
-def test_info_shows_the_axis_that_a_run_takes(tmp_path):
+@pytest.mark.parametrize("slices", [1, 3])
+def test_info_shows_the_axis_that_a_run_takes(tmp_path, slices):
     beam = parallel(40, 6.4)
-    path = as_npz(tmp_path / "scan.npz", simulated(beam))
+    scan = simulated(beam)
+    if slices > 1:
+        scan = SimpleNamespace(geometry=beam, sinogram=scan.sinogram.expand(slices, -1, -1))
+    path = as_npz(tmp_path / "scan.npz", scan)
     found = "\n".join(information(path, None, resolved_scan({})))
     (line,) = (line for line in found.splitlines() if line.strip().startswith("axis "))
     assert abs(float(line.split()[3].rstrip(",")) - beam.cor) < 0.4, line

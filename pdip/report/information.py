@@ -1,6 +1,7 @@
 """What ``pdip info`` prints: what a scan file holds and how it is read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ def information(
 
 def _slice(path: Path, geometry, *, row: int, **reading):
     """One slice of a stack as it would be reconstructed."""
-    (scan,) = read_stack(path, geometry, row=row, **reading)
-    return scan
+    stack = read_stack(path, geometry, row=row, **reading)
+    (scan,) = stack
+    return replace(scan, rotation_axis=stack.rotation_axis)
 
 
 def _measured(fields: dict, one: dict, row: int | None) -> list[tuple[str, str]]:
