@@ -46,6 +46,8 @@ def read_on_likely_axis(
 
 
 def _checked(found: Scan | Stack) -> tuple[str, ...]:
+    if isinstance(found, Scan):
+        return check_reading(found)
     with suppress(InputError):  # of the slice in the middle: others may have a result
-        return check_reading(found.middle if isinstance(found, Stack) else found)
+        return check_reading(found.middle)
     return ()
