@@ -10,7 +10,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from pdip import calibration
-from pdip.calibration import evaluate, evaluation
+from pdip.calibration import checks, evaluate, evaluation
 from pdip.calibration.density import patch_covariances
 from pdip.calibration.spectrum import claimed_power, power
 from pdip.errors import ComputationError, InputError
@@ -379,3 +379,40 @@ def test_what_cannot_be_compared_is_refused(correlated):
         calibration.reliability(mean, std, truth, bins=0)
     with pytest.raises(InputError, match="strata"):
         calibration.size_stratified_coverage(mean, std, truth, strata=127)
+
+
+CLAIMED = (calibration.coverage, calibration.crps, calibration.interval_score,
+           calibration.nll_per_pixel, calibration.whitened_spectrum)  # fmt: skip
+
+
+@pytest.mark.parametrize("score", CLAIMED, ids=lambda score: score.__name__)
+def test_a_std_below_0_is_refused_by_every_score(score, correlated):
+    mean, std, truth, *_ = correlated
+    with pytest.raises(InputError, match="std"):
+        score(mean, -std, truth)
+
+
+@pytest.mark.parametrize("level", [95.0, 1.0, 0.0, -0.1, math.nan])
+def test_a_level_that_is_no_probability_is_refused(level, correlated):
+    for score in (calibration.coverage, calibration.interval_score, calibration.scale_to_coverage):
+        with pytest.raises(InputError, match="level between 0 and 1"):
+            score(*correlated[:3], level=level)
+    with pytest.raises(InputError, match="level between 0 and 1"):
+        calibration.bootstrap(
+            lambda x: 0.0, correlated[0], level=level, generator=torch.Generator()
+        )
+
+
+def test_samples_of_another_grid_or_a_wrong_order_are_refused(correlated):
+    _, _, truth, _, samples = correlated
+    for score in (
+        calibration.crps_of_samples, calibration.energy_score, calibration.variogram_score,
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="at least 2 samples"):
+            score(samples[:1], truth)
+    with pytest.raises(InputError, match=r"samples \(samples, 9, 14\)"):
+        checks.drawn_on(samples[:, :5], truth)
+    with pytest.raises(InputError, match="of one shape"):
+        checks.one_grid(truth, truth[:1], truth)
+    with pytest.raises(InputError, match="positive order"):
+        calibration.variogram_score(samples, truth, order=-1.0)

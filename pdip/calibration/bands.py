@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pdip.calibration.checks import probability
 from pdip.errors import InputError
 
 
@@ -51,7 +52,8 @@ def bootstrap(
         generator: source of randomness, on the CPU.
 
     Raises:
-        InputError: tensors of several shapes, or nothing to resample.
+        InputError: tensors of several shapes, nothing to resample, or a level that is not
+            between 0 and 1.
 
     Example:
         >>> scores = torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -62,6 +64,7 @@ def bootstrap(
         (2.5, True)
     """
     check(tensors, block)
+    probability(level)
     count = len(tensors[0])
     found = []
     for _ in range(resamples):

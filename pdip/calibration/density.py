@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pdip.calibration.checks import comparable
 from pdip.errors import ComputationError, InputError
 from pdip.typing import Image, Pixels
 
@@ -91,7 +92,11 @@ def nll_per_pixel(mean: Pixels, std: Pixels, truth: Pixels) -> float:
     Example:
         >>> round(nll_per_pixel(torch.zeros(1), torch.ones(1), torch.zeros(1)), 4)
         0.9189
+
+    Raises:
+        InputError: shapes differ, or a std is not positive.
     """
+    comparable(mean, std, truth)
     std = std.double()
     z = (truth.double() - mean.double()) / std
     return float((0.5 * z.square() + std.log()).mean()) + 0.5 * math.log(2 * math.pi)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from pdip.calibration.checks import comparable, covariance_of, drawn_on, finite
 from pdip.calibration.density import nll_per_pixel, patch_nll_per_pixel
 from pdip.calibration.intervals import (
     CoverageCurve,
@@ -30,7 +30,6 @@ from pdip.calibration.ranking import (
 )
 from pdip.calibration.residuals import (
     Quantiles,
-    comparable,
     joint_reduced_chi_squared,
     reduced_chi_squared,
     z_quantiles,
@@ -43,7 +42,6 @@ from pdip.calibration.scores import (
     variogram_score,
 )
 from pdip.calibration.spectrum import Spectrum, whitened_spectrum
-from pdip.errors import InputError
 from pdip.strict_json import strict
 from pdip.typing import Image
 
@@ -145,6 +143,7 @@ def evaluate(
         ComputationError: the covariance is not positive definite.
 
     Example:
+        >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
         >>> truth, noise = torch.rand(2, 32, 32, generator=generator)
         >>> std = torch.full((32, 32), 12**-0.5)
@@ -193,20 +192,11 @@ def check(
 ) -> None:
     """InputError unless everything is finite and of one grid."""
     comparable(mean, std, truth)
-    pixels, shape = mean.numel(), tuple(mean.shape)
-    if covariance is not None and covariance.shape != (pixels, pixels):
-        raise InputError(
-            f"expected a covariance ({pixels}, {pixels}) of an image of {pixels} pixels, got "
-            f"{tuple(covariance.shape)}"
-        )
-    if samples is not None and (samples.ndim != 3 or samples.shape[1:] != mean.shape):
-        raise InputError(
-            f"expected samples (samples, {shape[0]}, {shape[1]}), got {tuple(samples.shape)}"
-        )
-    given = {"mean": mean, "std": std, "truth": truth, "covariance": covariance, "samples": samples}
-    for name, values in given.items():
-        if values is not None and not bool(torch.isfinite(values).all()):
-            raise InputError(f"expected a finite {name}, got NaN or infinity")
+    if covariance is not None:
+        covariance_of(covariance, mean)
+    if samples is not None:
+        drawn_on(samples, mean)
+    finite(mean=mean, std=std, truth=truth, covariance=covariance, samples=samples)
 
 
 def densities(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pdip.calibration.checks import one_grid, probability
 from pdip.calibration.residuals import z_scores
 from pdip.errors import InputError
 from pdip.typing import Pixels
@@ -42,7 +43,14 @@ def coverage(mean: Pixels, std: Pixels, truth: Pixels, level: float = 0.95) -> f
 
     Returns:
         between 0 and 1; calibrated where it equals ``level``.
+
+    Raises:
+        InputError: shapes differ, a std is negative, or the level is not between 0 and 1.
     """
+    one_grid(mean, std, truth)
+    if bool((std < 0).any()):
+        raise InputError("expected a std that is not negative, got values below 0")
+    probability(level)
     inside = (truth - mean).double().abs() <= half_width(level) * std.double()
     return float(inside.double().mean())
 
@@ -135,7 +143,11 @@ def scale_to_coverage(mean: Pixels, std: Pixels, truth: Pixels, level: float = 0
     """The factor on the std with which the share ``level`` of the pixels is inside.
 
     ``quantile_level(|z|) / Φ⁻¹((1 + level) / 2)``: above 1 where the std is too small.
+
+    Raises:
+        InputError: shapes differ, a std is not positive, or the level is not between 0 and 1.
     """
+    probability(level)
     z = z_scores(mean, std, truth).abs().reshape(-1)
     inside = max(1, math.ceil(level * len(z) - 1e-9))
     return float(z.kthvalue(inside).values) / half_width(level)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pdip.calibration.checks import comparable
 from pdip.calibration.density import whitened
-from pdip.errors import InputError
 from pdip.typing import Image, Pixels
 
 PROBABILITIES = tuple(k / 100 for k in range(1, 100))
@@ -42,21 +42,6 @@ def z_scores(mean: Pixels, std: Pixels, truth: Pixels) -> Pixels:
     """
     comparable(mean, std, truth)
     return (truth.double() - mean.double()) / std.double()
-
-
-def comparable(mean: Tensor, std: Tensor, truth: Tensor) -> None:
-    """InputError unless the three are of one shape and every std is positive."""
-    if not mean.shape == std.shape == truth.shape:
-        raise InputError(
-            f"expected mean, std and truth of one shape, got {tuple(mean.shape)}, "
-            f"{tuple(std.shape)} and {tuple(truth.shape)}; compare on one grid"
-        )
-    unusable = int((~(std > 0)).sum())
-    if unusable:
-        raise InputError(
-            f"expected a positive std everywhere, got {unusable} values that are not; give the "
-            "std a floor"
-        )
 
 
 def z_quantiles(mean: Pixels, std: Pixels, truth: Pixels) -> Quantiles:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pdip.calibration.checks import comparable, drawn_on, probability
 from pdip.calibration.density import MAX_ELEMENTS, patches
 from pdip.calibration.intervals import half_width
 from pdip.errors import InputError
@@ -26,7 +27,11 @@ def crps(mean: Pixels, std: Pixels, truth: Pixels) -> float:
     Example:
         >>> round(crps(torch.zeros(1), torch.ones(1), torch.zeros(1)), 4)
         0.2337
+
+    Raises:
+        InputError: shapes differ, or a std is not positive.
     """
+    comparable(mean, std, truth)
     # Not scoringrules.crps_normal: its torch backend rounds 1/√π and √2 to float32.
     std = std.double()
     z = (truth.double() - mean.double()) / std
@@ -41,10 +46,13 @@ def crps_of_samples(samples: Draws, truth: Image) -> float:
     Args:
         samples: (samples, height, width), at least two.
         truth: x, (height, width).
+
+    Raises:
+        InputError: fewer than two samples, or another grid.
     """
     import scoringrules
 
-    at_least_two(samples)
+    drawn_on(samples, truth)
     total, flat, point = 0.0, samples.flatten(1), truth.double().reshape(-1)
     step = max(1, MAX_ELEMENTS // len(samples))
     for part, x in zip(flat.split(step, dim=1), point.split(step), strict=True):
@@ -60,9 +68,14 @@ def interval_score(mean: Pixels, std: Pixels, truth: Pixels, level: float = 0.95
     """``(u - l) + 2/α [(l - x)₊ + (x - u)₊]`` of the central interval, mean over pixels.
 
     ``α = 1 - level`` (Gneiting and Raftery 2007, equation 43), in the unit of the image.
+
+    Raises:
+        InputError: shapes differ, a std is not positive, or the level is not between 0 and 1.
     """
     import scoringrules
 
+    comparable(mean, std, truth)
+    probability(level)
     half = half_width(level) * std.double()
     found = scoringrules.interval_score(
         truth.double(), mean.double() - half, mean.double() + half, 1 - level, backend="torch"
@@ -79,11 +92,14 @@ def energy_score(samples: Draws, truth: Image) -> float:
         samples: X, (samples, height, width), at least two.
         truth: x, (height, width).
 
+    Raises:
+        InputError: fewer than two samples, or another grid.
+
     Example:
         >>> energy_score(torch.zeros(2, 1, 1), torch.ones(1, 1))
         1.0
     """
-    at_least_two(samples)
+    drawn_on(samples, truth)
     flat = samples.double().flatten(1)
     distance = (flat - truth.double().reshape(-1)).norm(dim=1).mean()
     return float(distance - 0.5 * torch.pdist(flat).mean())
@@ -98,13 +114,17 @@ def variogram_score(samples: Draws, truth: Image, *, patch: int = 5, order: floa
         samples: X, (samples, height, width).
         truth: x, (height, width).
         patch: side of the patches side by side that pairs are taken from, at least 2.
-        order: q.
+        order: q, positive.
 
     Raises:
-        InputError: a patch without pairs.
+        InputError: fewer than two samples, another grid, a patch without pairs, or an order that
+            is not positive.
     """
     import scoringrules
 
+    drawn_on(samples, truth)
+    if not order > 0:
+        raise InputError(f"expected a positive order of the variogram, got {order:g}")
     if patch < 2:
         raise InputError(f"expected patches of at least 2x2 pixels to form pairs, got {patch}")
     flat, point = samples.double().flatten(1), truth.double().reshape(-1)
@@ -118,9 +138,3 @@ def variogram_score(samples: Draws, truth: Image, *, patch: int = 5, order: floa
             )
             total += float(found.sum())
     return total / max(pairs, 1)
-
-
-def at_least_two(samples: Tensor) -> None:
-    """InputError unless there are two samples to compare."""
-    if len(samples) < 2:
-        raise InputError(f"expected at least 2 samples, got {len(samples)}; draw more")

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pdip.calibration.checks import comparable, covariance_of, drawn_on
 from pdip.typing import Image
 
 SAMPLES_AT_A_TIME = 16
@@ -66,7 +67,15 @@ def whitened_spectrum(
 
     Returns:
         rings one frequency step of the image wide, up to half a cycle per pixel.
+
+    Raises:
+        InputError: shapes differ, or a std is not positive.
     """
+    comparable(mean, std, truth)
+    if covariance is not None:
+        covariance_of(covariance, mean)
+    elif samples is not None:
+        drawn_on(samples, truth)
     error = truth.double() - mean.double()
     if covariance is not None:
         claimed_by, claimed = "covariance", claimed_power(covariance, *error.shape)
