@@ -15,7 +15,7 @@ import torch
 
 import pdip
 from pdip.experiment import Rows, save_figure
-from pdip.experiment_command import command_line, perform, positive
+from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.plan import plan
 from pdip.posterior import CandidateViews, next_views
 from pdip.report import draw_design
@@ -39,8 +39,8 @@ def measured(given, seed: int):
     return truth, ray, pdip.simulate(truth, ray, noise_fraction=0.05, generator=generator)
 
 
-def experiment(given, seed: int, rows: Rows) -> None:
-    """Add the rows of one object that are not there yet."""
+def experiment(given, seed: int, rows: Rows) -> list[dict]:
+    """The rows of one object; those that are not there yet are added."""
     truth, all_views, scan = measured(given, seed)
     beam = scan.geometry
     shuffled = np.random.default_rng(seed).permutation(given.candidates).tolist()
@@ -69,6 +69,7 @@ def experiment(given, seed: int, rows: Rows) -> None:
         return taken + next_views(candidates(taken), total - len(taken), strategy, taken)
 
     fixed = {key: getattr(given, key) for key in FULL if key not in ("seeds", "most")}
+    asked = []
     for strategy in STRATEGIES:
         views = ()
         for total in range(given.pilot, given.most + 1, given.batch):
@@ -80,20 +81,24 @@ def experiment(given, seed: int, rows: Rows) -> None:
                 row |= {"angles_deg": [beam.angles_deg[view] for view in views]}
                 rows.append(row)
                 print(f"seed {seed}, {total} views, {strategy}: {row['psnr']:.2f} dB", flush=True)
+            asked.append(row)
             views = tuple(row["chosen"])
+    return asked
 
 
 def main() -> None:
     parser = command_line(__doc__)
     for name, default in FULL.items():
         parser.add_argument("--" + name.replace("_", "-"), type=positive, default=default)
-    parser.add_argument("--quick", action="store_true", help="seconds, to see that it runs")
-    given = parser.parse_args()
-    vars(given).update(QUICK if given.quick else {})
+    given = parsed_or_quick(parser, QUICK)
+    if not given.pilot <= given.most <= given.candidates:
+        parser.error(
+            f"expected --pilot <= --most <= --candidates, got {given.pilot}, {given.most} and "
+            f"{given.candidates}"
+        )
     rows = Rows(Path("runs", "quick" if given.quick else "", "angle_selection.jsonl"))
-    for seed in range(given.seeds):
-        experiment(given, seed, rows)
-    save_figure(draw_design([row for row in rows if row["size"] == given.size]), rows.path)
+    asked = [row for seed in range(given.seeds) for row in experiment(given, seed, rows)]
+    save_figure(draw_design(asked), rows.path)
 
 
 if __name__ == "__main__":

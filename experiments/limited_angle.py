@@ -17,13 +17,15 @@ import torch
 
 import pdip
 from pdip.experiment import Rows, save_figure
-from pdip.experiment_command import command_line, perform, positive
+from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.report import draw_arcs, edge_scores, stored_map
 from pdip.scan import drilled_disc, edge_visibility
+from pdip.settings import Settings, plain
 
 BINNING = 4  # detector elements of limited_angle.npz, as in ta_small.npz
 QUICK = {"network": {"scales": 2, "channels": 8}, "dip": {"max_steps": 60},
          "evidence": {"max_evaluations": 10}}  # fmt: skip
+TINY = {"data": None, "size": 24, "view_step": 10, "arcs": [60], "max_steps": 60}
 
 
 def full_scan(given):
@@ -79,15 +81,13 @@ def main() -> None:
     parser.add_argument("--size", type=positive, default=128, help="pixels along a side")
     parser.add_argument("--view-step", type=positive, default=2, help="degrees from view to view")
     parser.add_argument("--max-steps", type=positive, default=4000, help="of each fit")
-    parser.add_argument("--quick", action="store_true", help="seconds, simulated")
-    given = parser.parse_args()
-    settings = {"dip": {"max_steps": given.max_steps}}
-    if given.quick:
-        given.data, given.size, given.view_step, given.arcs, settings = None, 24, 10, [60], QUICK
+    given = parsed_or_quick(parser, TINY)
+    settings = QUICK if given.quick else {"dip": {"max_steps": given.max_steps}}
+    resolved = {"settings": plain(Settings.of(settings).resolved())}
     rows = Rows(Path("runs", "quick" if given.quick else "", "limited_angle.jsonl"))
     shown = []
     for name, scan, truth in cases(given):
-        key = {"name": name, "size": given.size, "view_step": given.view_step}
+        key = {"name": name, "size": given.size, "view_step": given.view_step} | resolved
         if rows.find(key) is None:
             rows.append(key | measure(scan, truth, settings))
         shown.append(rows.find(key))

@@ -16,7 +16,7 @@ import torch
 
 import pdip
 from pdip.experiment import Rows, save_figure, true_image
-from pdip.experiment_command import command_line, perform, positive
+from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.ray.cgls import cgls
 from pdip.report import draw_held_out, held_out_record, scores, stored_map
 from pdip.report.experiment_tables import flat, markdown_table
@@ -30,6 +30,7 @@ TABLE = (
     "psnr", "relative_l2", "cgls.relative_l2", "coverage_95", "noise_std_by_evidence",
     "held_out.predicted.chi_squared.value", "held_out.predicted.coverage.0.95.value",
 )  # fmt: skip
+TINY = {"scans": ["walnut"], "views": 9, "image_size": 24}
 
 
 def read(name: str, given):
@@ -82,11 +83,8 @@ def main() -> None:
     parser.add_argument("--views", type=positive, default=60)
     parser.add_argument("--image-size", type=positive, default=128, help="pixels along a side")
     parser.add_argument("--max-steps", type=positive, default=4000, help="of each fit")
-    parser.add_argument("--quick", action="store_true", help="seconds, simulated")
-    given = parser.parse_args()
+    given = parsed_or_quick(parser, TINY)
     settings = pdip.Settings.of(QUICK if given.quick else {"dip": {"max_steps": given.max_steps}})
-    if given.quick:
-        given.scans, given.views, given.image_size = ["walnut"], 9, 24
     setting = {"views": given.views, "size": given.image_size, "settings": settings.resolved()}
     keys = {name: setting | {"name": name} for name in given.scans}
     rows = Rows(Path("runs", "quick" if given.quick else "", "real_scans.jsonl"))

@@ -17,9 +17,17 @@ import torch
 import pdip
 from pdip.calibration import repeated_noise
 from pdip.experiment import QUICK, Rows, save_figure
-from pdip.experiment_command import command_line, not_negative, perform, positive, whole
+from pdip.experiment_command import (
+    command_line,
+    not_negative,
+    parsed_or_quick,
+    perform,
+    positive,
+    whole,
+)
 from pdip.report import draw_repeated_noise
 from pdip.scan import rectangles
+from pdip.settings import Settings, plain
 from pdip.strict_json import strict
 
 NUMBERS = ("claimed", "spread", "bias", "error")
@@ -34,7 +42,7 @@ def scanner(size: int, views: int) -> pdip.RayTransform:
     return pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
 
 
-def measured(truth, ray, noise: float, draw: int, settings: dict) -> dict:
+def measured(truth, ray, noise: float, draw: int, settings: Settings) -> dict:
     """Reconstruction and std from one draw of the noise."""
     begin = time.perf_counter()
     scan = pdip.simulate(truth, ray, noise_fraction=noise, generator=seeded(draw))
@@ -55,15 +63,13 @@ def main() -> None:
     parser.add_argument("--views", type=positive, default=20)
     parser.add_argument("--noise", type=not_negative, default=0.05, help="std over mean|A x|")
     parser.add_argument("--phantom", type=whole, default=0, help="seed of the rectangles")
-    parser.add_argument("--quick", action="store_true", help="3 draws, 12 x 12 pixels")
-    given = parser.parse_args()
-    if given.quick:
-        given.count, given.size, given.views = 3, 12, 6
+    given = parsed_or_quick(parser, {"count": 3, "size": 12, "views": 6})
+    settings = Settings.of(QUICK if given.quick else {})
     ray = scanner(given.size, given.views)
     truth = rectangles(ray.grid, seeded(given.phantom))
     rows = Rows(Path("runs", "quick" if given.quick else "", "repeated_noise.jsonl"))
     setting = {name: value for name, value in vars(given).items() if name != "count"}
-    settings = QUICK if given.quick else {}
+    setting["settings"] = plain(settings.resolved())
     keys = {draw: {"draw": draw} | setting for draw in range(given.count)}
     asked = rows.complete(
         keys, lambda draws: (measured(truth, ray, given.noise, d, settings) for d in draws)

@@ -7,14 +7,17 @@ Every candidate is fitted without 15 % of the rays, as `pdip select` does, and o
 evidences and the truth; with `--along`, stopping points of one fit.
 """
 
+from collections.abc import Iterator
+from functools import partial
+
 import pdip
 from pdip.candidates import grid, merged
-from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment import QUICK, Case, Rows, save_figure
 from pdip.experiment_command import experiment_parser, parsed, perform, positive
 from pdip.kept import Along, Kept
 from pdip.report import draw_selection, picks_table, scores
 from pdip.result import mean_of
-from pdip.settings import Settings
+from pdip.settings import Settings, plain
 
 EVIDENCES = {"profile_evidence": pdip.Profile(), "network_weights_evidence": pdip.NetworkWeights()}
 OVER = ["network.channels=8,32", "dip.tv_weight=null,0.1"]
@@ -31,16 +34,16 @@ def against_truth(scan, truth, settings: Settings, checkpoints) -> dict:
     return row | {"psnr": found["psnr"], "log_likelihood": found["log_likelihood_per_pixel"]}
 
 
-def rows_of(name: str, scan, truth, candidates: dict[str, Settings], along: bool) -> list[dict]:
-    """One row for each candidate on one scan."""
+def measured(case: Case, names, candidates: dict[str, Settings], along: bool) -> Iterator[dict]:
+    """The numbers of the candidates of these names on one scan, compared with all of them."""
+    scan, truth, _ = case.measure()
     kept = Along if along else Kept
-    found, whole, rows = pdip.select(scan, candidates, kept=kept()), kept(), []
-    for score, settings in zip(found.scores, candidates.values(), strict=True):
-        row = {"scan": name, "candidate": score.name, "held_out_score": score.mean}
-        row["conditional_evidence"] = score.conditional_evidence
+    found, whole = pdip.select(scan, candidates, kept=kept()), kept()
+    for score in (score for score in found.scores if score.name in names):
+        row = {"held_out_score": score.mean, "conditional_evidence": score.conditional_evidence}
         row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
-        rows.append(row | against_truth(scan, truth, settings, whole.checkpoints(settings)))
-    return rows
+        settings = candidates[score.name]
+        yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
 
 
 def main() -> None:
@@ -55,17 +58,21 @@ def main() -> None:
     if given.quick:
         base, over = merged(base, QUICK), ["network.channels=2,4"]
     if given.along:
-        over = [f"dip.max_steps={','.join(map(str, sorted(given.along)))}"]
+        over = [f"dip.max_steps={','.join(map(str, sorted(set(given.along))))}"]
     candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
-    kept = Rows(given.out)
+    kept, asked = Rows(given.out), []
+    resolved = {name: plain(settings.resolved()) for name, settings in candidates.items()}
     for case in given.cases:
-        name = f"{case.images.name} {case.number}, {case.views} views, noise {case.noise:g}"
-        if kept.find({"scan": name}) is None:
-            scan, truth, _ = case.measure()
-            for row in rows_of(name, scan, truth, candidates, bool(given.along)):
-                kept.append(row)
-    print(picks_table(list(kept)))
-    save_figure(draw_selection(list(kept)), given.out)
+        scan = f"{case.images.name} {case.number}, {case.views} views, noise {case.noise:g}"
+        shared = {"scan": scan, "compared": list(candidates), "along": bool(given.along)}
+        keys = {
+            name: shared | {"candidate": name, "settings": settings}
+            for name, settings in resolved.items()
+        }
+        measure = partial(measured, case, candidates=candidates, along=bool(given.along))
+        asked += kept.complete(keys, measure)
+    print(picks_table(asked))
+    save_figure(draw_selection(asked), given.out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 
 from pdip import fit_dip, linearise, optimise_evidence, ray_transform, unet_prior
 from pdip.experiment import Rows, save_figure
-from pdip.experiment_command import command_line, out_path, perform, positive
+from pdip.experiment_command import command_line, out_path, parsed_or_quick, perform, positive
 from pdip.posterior import Posterior
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ImageGrid, ParallelBeam, shepp_logan, simulate
@@ -73,12 +73,9 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--side", type=positive, nargs="+", choices=SCANS, default=[28])
     parser.add_argument("--max-steps", type=positive, default=400, help="of the fit")
-    parser.add_argument("--quick", action="store_true", help="8 x 8 pixels, in seconds")
     parser.add_argument("--out", type=Path, help="default: runs/solver_agreement.jsonl")
-    options = parser.parse_args()
+    options = parsed_or_quick(parser, {"side": [8], "max_steps": 20})
     options.out = options.out or out_path("solver_agreement.jsonl", options.quick)
-    if options.quick:
-        options.side, options.max_steps = [8], 20
     warnings.simplefilter("ignore")
     rows, asked = Rows(options.out), []
     for side in options.side:

@@ -13,7 +13,7 @@ import torch
 
 import pdip
 from pdip.experiment import QUICK, Rows, save_figure
-from pdip.experiment_command import command_line, out_path, perform, positive
+from pdip.experiment_command import command_line, out_path, parsed_or_quick, perform, positive
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
 from pdip.settings import Settings
@@ -72,12 +72,9 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.06)
     parser.add_argument("--restarts", type=positive)
     parser.add_argument("--start")
-    parser.add_argument("--quick", action="store_true", help="a tiny stack, in seconds")
     parser.add_argument("--out", type=Path, help="default: runs/stack_chains.jsonl")
-    given = parser.parse_args()
+    given = parsed_or_quick(parser, {"size": 8, "views": 4, "slices": 2})
     given.out = given.out or out_path("stack_chains.jsonl", given.quick)
-    if given.quick:
-        given.size, given.views, given.slices = 8, 4, 2
     chosen = QUICK if given.quick else {"dip": {"restarts": given.restarts, "start": given.start}}
     settings = Settings.of(chosen)
     scans, truths = stack(given.size, given.views, given.slices, given.step)

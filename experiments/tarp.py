@@ -18,9 +18,10 @@ import torch
 import pdip
 from pdip.calibration import bootstrap, credibility, expected_coverage, ranks, uniformity
 from pdip.experiment import QUICK, Rows, save_figure
-from pdip.experiment_command import command_line, not_negative, perform, positive
+from pdip.experiment_command import command_line, not_negative, parsed_or_quick, perform, positive
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
+from pdip.settings import Settings, plain
 from pdip.strict_json import strict
 
 UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
@@ -39,11 +40,11 @@ def simulated(seed: int, size: int, views: int, noise: float):
     return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
 
 
-def measured(given, seed: int) -> dict:
+def measured(given, settings: Settings, seed: int) -> dict:
     """Credibilities and scores of one scan."""
     scan, truth = simulated(seed, given.size, given.views, given.noise)
     begin = time.perf_counter()
-    result = pdip.reconstruct(scan, QUICK if given.quick else {})
+    result = pdip.reconstruct(scan, settings)
     image = result.image.cpu()
     draws = result.posterior.sample(given.samples, generator=seeded(seed)).cpu()
     phantom = rectangles(scan.grid, seeded(10**6 + seed))
@@ -77,14 +78,13 @@ def main() -> None:
     parser.add_argument("--views", type=positive, default=20)
     parser.add_argument("--noise", type=not_negative, default=0.05, help="std over mean|A x|")
     parser.add_argument("--samples", type=positive, default=200, help="of each posterior")
-    parser.add_argument("--quick", action="store_true", help="3 scans of 12 x 12 pixels")
-    given = parser.parse_args()
-    if given.quick:
-        given.count, given.size, given.views, given.samples = 3, 12, 6, 50
+    given = parsed_or_quick(parser, {"count": 3, "size": 12, "views": 6, "samples": 50})
+    settings = Settings.of(QUICK if given.quick else {})
     rows = Rows(Path("runs", "quick" if given.quick else "", "tarp.jsonl"))
     setting = {name: value for name, value in vars(given).items() if name != "count"}
+    setting["settings"] = plain(settings.resolved())
     keys = {seed: {"seed": seed} | setting for seed in range(given.count)}
-    asked = rows.complete(keys, lambda seeds: (measured(given, seed) for seed in seeds))
+    asked = rows.complete(keys, lambda seeds: (measured(given, settings, s) for s in seeds))
     path = rows.path.with_suffix(".json")
     path.write_text(json.dumps(summarised(asked), indent=2))
     save_figure(draw_expected_coverage(json.loads(path.read_text())["curves"]), path)

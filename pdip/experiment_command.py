@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pdip.cli import exit_code
@@ -31,6 +31,19 @@ def perform(main: Callable[[], None]) -> None:
 def command_line(doc: str) -> argparse.ArgumentParser:
     """A parser that says in one sentence what is wrong, with the docstring's first line."""
     return OneSentenceParser(description=doc.partition("\n")[0])
+
+
+def parsed_or_quick(parser: argparse.ArgumentParser, quick: Mapping) -> argparse.Namespace:
+    """The command line of a parser that gets an option ``--quick``, which sets these values."""
+    parser.add_argument("--quick", action="store_true", help="a tiny problem, in seconds")
+    given = parser.parse_args()
+    if given.quick:
+        for name in quick:
+            if getattr(given, name) != parser.get_default(name):
+                option = "--" + name.replace("_", "-")
+                parser.error(f"--quick sets {option} itself; leave out one of the two")
+        vars(given).update(quick)
+    return given
 
 
 def positive(text: str) -> int:

@@ -111,6 +111,12 @@ UNUSABLE = {
     "no image of that number": ("evidence_objectives", ["--first", "-1"], "--first"),
     "seed below 0": ("prior_samples", ["--seed", "-1"], "--seed"),
     "no pixel": ("repeated_noise", ["--size", "0"], "--size"),
+    "more views than there are": (
+        "angle_selection",
+        ["--pilot", "40", "--size", "8"],
+        "--pilot <= --most",
+    ),
+    "quick and not": ("limited_angle", ["--quick", "--arcs", "90"], "--quick sets --arcs itself"),
     "no such folder": ("real_scans", ["--data", "nope"], "nope"),
     "no such arcs": ("limited_angle", ["--data", "nope"], "nope"),
     "no such cases": ("kmnist_defaults", ["--data", "nope"], "nope"),
@@ -239,3 +245,12 @@ def test_a_file_without_images_is_refused(tmp_path, content):
     np.savez(tmp_path / "set.npz", **content)
     with pytest.raises(InputError, match="images"):
         read_images(tmp_path / "set.npz")
+
+
+@pytest.mark.slow
+def test_rows_of_other_settings_are_not_taken_for_those_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for points in (["5", "9"], ["5", "9", "12"]):
+        run(FOLDER / "selection.py", monkeypatch, "--quick", "--along", *points)
+    lines = Path("runs/quick/selection.jsonl").read_text().splitlines()
+    assert [len(json.loads(line)["compared"]) for line in lines] == [2, 2, 3, 3, 3]
