@@ -13,6 +13,8 @@ from pdip.report.words import WARNING
 
 STANDARD_ERRORS = 2
 """A margin below so many of its standard errors decides nothing."""
+CLEARLY_FASTER = 0.7
+"""Share of the next one's seconds: a busy machine and the first fit's warm-up are less."""
 HEADINGS = (
     "candidate", "held-out", "margin", "conditional", "evidence", "fit", "seconds",
 )  # fmt: skip
@@ -147,11 +149,13 @@ class Selection:
         if not self.undecided:
             return f"{self.winner.name} foretells the withheld rays best, {margin}."
         equals = (self.winner, *self.undecided)
-        fastest = min(equals, key=lambda score: score.seconds)
+        fastest, next_fastest = sorted(equals, key=lambda score: score.seconds)[:2]
+        clear = fastest.seconds < CLEARLY_FASTER * next_fastest.seconds
+        advice = f", and {fastest.name} is the fastest of them" if clear else ""
         return (
             f"undecided: {self.winner.name} leads {margin}, but that is within {STANDARD_ERRORS} "
             f"standard errors; the withheld rays do not tell {', '.join(s.name for s in equals)} "
-            f"apart, and {fastest.name} is the fastest of them."
+            f"apart{advice}."
         )
 
     def table(self) -> str:

@@ -149,6 +149,18 @@ def test_a_difference_within_its_error_is_called_undecided():
     assert "candidate 0" in found.sentence and "candidate 1" in found.sentence
 
 
+@pytest.mark.parametrize("seconds, told", [(6.0, True), (8.0, False)])
+def test_the_fastest_of_undecided_candidates_is_named_where_it_clearly_is(seconds, told):
+    found = invented(0.0, 0.001, spread=1.0)
+    own, other = (
+        replace(score, seconds=each)
+        for score, each in zip(found.scores, (10.0, seconds), strict=True)
+    )
+    timed = replace(found, scores=(own, other))
+    assert ("candidate 1 is the fastest" in timed.sentence) == told
+    assert "candidate 0 is the fastest" not in timed.sentence
+
+
 def test_the_verdict_says_what_the_winners_own_fit_is_warned_of():
     found = invented(1.0, 3.0)
     doubt = "WARNING: a fit left a residual of 9 times the noise variance"
