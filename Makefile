@@ -6,6 +6,8 @@
 
 # Idle OpenMP threads sleep: where cores are shared, small convolutions are up to 30 times faster.
 export OMP_WAIT_POLICY = PASSIVE
+# Tests start many processes: compiled modules are kept also where the environment says not to.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 # Where the CPU build of torch is looked for first; PyPI is the fall-back.

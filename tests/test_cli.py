@@ -51,7 +51,7 @@ def files(tmp_path_factory):
     np.savez(folder / "scan.npz", sinogram=sinogram, ground_truth=truth.numpy(), **keys)
     quick = {
         **QUICK,
-        "dip": {**QUICK["dip"], "max_steps": 40},
+        "dip": {**QUICK["dip"], "max_steps": 40, "start": "fbp"},
         "evidence": {**QUICK["evidence"], "max_evaluations": 10},
     }
     (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
@@ -89,6 +89,7 @@ def test_a_run_writes_its_files_and_nothing_else(finished):
     assert (finished / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_is_made_again_from_its_folder_alone(finished, files, tmp_path):
     folder = tmp_path / "moved"
     shutil.copytree(finished, folder)

@@ -175,10 +175,10 @@ def test_a_disk_full_at_a_file_of_the_result_keeps_those_before(
                      marks=pytest.mark.slow),
         ("report.html", lambda patch: patch.setattr(
             run_report, "run_page", failing(jinja2.UndefinedError("'std' is undefined")))),
-        ("report.html", lambda patch: patch.setattr(
-            run_report, "run_page", failing(MemoryError()))),
-        ("overview.png", lambda patch: patch.setattr(
-            run_files, "draw_overview", failing(ValueError("no font")))),
+        pytest.param("report.html", lambda patch: patch.setattr(
+            run_report, "run_page", failing(MemoryError())), marks=pytest.mark.slow),
+        pytest.param("overview.png", lambda patch: patch.setattr(
+            run_files, "draw_overview", failing(ValueError("no font"))), marks=pytest.mark.slow),
     ],
     ids=["full at the page", "full at the figure", "template", "memory", "figure"],
 )  # fmt: skip
@@ -315,6 +315,7 @@ def test_a_solver_that_does_not_converge_gives_no_result_and_keeps_the_fit(files
     assert (out / "fit.safetensors").exists() and not (out / "std.npy").exists()
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_tried_is_no_fault_of_the_doctor(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "ENGINES", ("matrix",))
     monkeypatch.setattr(doctor, "ray_transform", failing(RuntimeError("driver too old")))

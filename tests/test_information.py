@@ -87,7 +87,8 @@ def test_of_a_stack_one_slice_is_shown(tmp_path):
     assert "reach outside of the stack" in refusal(lines, path, slices="1:9")
 
 
-@pytest.mark.parametrize("slices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("slices", [1, 3])
 def test_what_contradicts_the_reading_is_said_as_a_run_says_it(tmp_path, slices):
     scan = simulated(fan(20, 0.0))
     keys = {k: v for k, v in scan.geometry.to_dict().items() if k != "detector_shift_mm"}

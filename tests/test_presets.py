@@ -14,7 +14,7 @@ PRESETS = sorted(FOLDER.glob("*.yaml"))
 ASKED = {"fast", "balanced", "accurate", "parallel_xct", "fan_lab", "low_dose"}
 BEAMS = {"fan_lab": ["--beam", "fan", "--source-origin-mm", "50", "--origin-detector-mm", "25"]}
 TINY = [
-    "--dip.max_steps", "30", "--dip.restarts", "1", "--network.channels", "4",
+    "--dip.max_steps", "30", "--dip.restarts", "1", "--dip.start", "fbp", "--network.channels", "4",
     "--evidence.max_evaluations", "5",
 ]  # fmt: skip
 

@@ -201,9 +201,9 @@ def test_an_axis_two_elements_away_is_named_with_its_place(beam):
 @pytest.mark.parametrize(
     "name, step, binning, right, given",
     [
-        ("lotus/lotus.mat", 6, 32, 34.3, (20, 26, 32.5, 36.5, 39, 42, 50)),
-        ("htc2022/ta_full_a_1.mat", 6, 8, 34.5, (20, 27, 32.5, 38, 43, 50)),
-        ("tooth/tooth_row0_slice.npz", 1, 1, 295.8, (270, 288, 302, 319.5)),
+        ("lotus/lotus.mat", 6, 32, 34.3, (20, 32.5, 36.5, 50)),
+        ("htc2022/ta_full_a_1.mat", 6, 8, 34.5, (20, 32.5, 38, 50)),
+        ("tooth/tooth_row0_slice.npz", 1, 1, 295.8, (270, 302, 319.5)),
     ],
 )
 def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, given):
@@ -218,15 +218,9 @@ def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, give
         assert abs(joined_index(found, binning) - right) < 1.0
 
 
-@pytest.mark.parametrize(
-    ("beam", "binning"),
-    [
-        (parallel(40, 3.0, 144), 4),
-        pytest.param(parallel(40, 3.0, 144), 2, marks=pytest.mark.slow),
-        pytest.param(fan(60, -4.0, 144), 2, marks=pytest.mark.slow),
-        pytest.param(fan(60, -4.0, 144), 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("beam", [parallel(40, 3.0, 144), fan(60, -4.0, 144)])
+@pytest.mark.parametrize("binning", [2, 4])
 def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, binning):
     scan = simulated(beam, noise_fraction=0.02)
     path = as_npz(tmp_path / "scan.npz", scan, cor=beam.cor + 14)
@@ -262,10 +256,8 @@ def spoilt(scan, views, add):
     return replace(scan, sinogram=sinogram)
 
 
-@pytest.mark.parametrize(
-    ("beam", "views"),
-    [(parallel(45, 2.0), [17]), pytest.param(fan(60, 2.0), [0, 1, 40], marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("beam", "views"), [(parallel(45, 2.0), [17]), (fan(60, 2.0), [0, 1, 40])])
 @pytest.mark.parametrize("add", [None, math.log(2.0)])
 def test_spoilt_views_are_named_and_do_not_hide_the_axis(beam, views, add):
     scan = spoilt(simulated(beam), views, add)
@@ -361,10 +353,9 @@ def test_exchanged_axes_are_no_spoilt_views():
     assert "transpose the sinogram" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.2, 0.8])
-@pytest.mark.parametrize(
-    "beam", [parallel(45, 2.0), pytest.param(fan(60, 0.0), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("beam", [parallel(45, 2.0), fan(60, 0.0)])
 def test_a_drift_of_the_open_beam_is_named_with_its_air_columns(tmp_path, beam, factor):
     scan = simulated(beam, noise_fraction=0.02)
     scan = replace(scan, sinogram=scan.sinogram * (2 / scan.sinogram.max()))

@@ -55,7 +55,7 @@ def files(tmp_path_factory):
     np.savez(folder / "air.npz", sinogram=np.zeros_like(sinogram), **keys)
     quick = {
         "network": {"scales": 2, "channels": 4},
-        "dip": {**QUICK["dip"], "max_steps": 20, "restarts": 2},
+        "dip": {**QUICK["dip"], "max_steps": 20, "restarts": 2, "start": "fbp"},
         "evidence": {"max_evaluations": 5},
     }
     (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
