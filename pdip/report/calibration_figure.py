@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from pdip.errors import InputError
 from pdip.report.overview import UNIT
@@ -58,7 +59,9 @@ def complete(by_std: Axes, by_scale: Axes) -> None:
     by_std.plot([0, min(largest)], [0, min(largest)], **FAINT)
     by_std.set(xlim=(0, 1.05 * largest[0]), ylim=(0, 1.05 * largest[1]))
     low, high = by_scale.dataLim.intervaly
-    by_scale.set_ylim(min(low / 1.2, 0.3), max(1.2 * high, 3.0))
+    low, high = min(low / 1.2, 0.3), max(1.2 * high, 3.0)
+    by_scale.set_ylim(low, high)
+    by_scale.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     by_scale.yaxis.set_major_formatter("{x:g}")
     by_scale.yaxis.set_minor_formatter("")
 
