@@ -22,8 +22,17 @@ from pdip.report import draw_design
 from pdip.scan import rectangles
 
 STRATEGIES = ("equidistant", "random", "predictive_variance", "information_gain")
-FULL = {"seeds": 5, "size": 128, "candidates": 200, "pilot": 5, "most": 35, "batch": 10,
-        "samples": 1024, "max_steps": 4000, "spread": 180}  # fmt: skip
+FULL = {
+    "seeds": (5, "objects, from seed 0 on"),
+    "size": (128, "pixels along a side"),
+    "candidates": (200, "views to choose from, equally spaced over 180 degrees"),
+    "pilot": (5, "equidistant views to begin with"),
+    "most": (35, "views at the end"),
+    "batch": (10, "views that are added at a time"),
+    "samples": (1024, "of the posterior, behind each choice"),
+    "max_steps": (4000, "of each fit"),
+    "spread": (180, "degrees over which edges are turned; below 180 some directions are preferred"),
+}
 QUICK = {"seeds": 1, "size": 16, "candidates": 24, "most": 7, "batch": 2, "max_steps": 60}
 
 
@@ -88,8 +97,9 @@ def experiment(given, seed: int, rows: Rows) -> list[dict]:
 
 def main() -> None:
     parser = command_line(__doc__)
-    for name, default in FULL.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=positive, default=default)
+    for name, (default, meaning) in FULL.items():
+        option, told = "--" + name.replace("_", "-"), f"{meaning}; default: {default}"
+        parser.add_argument(option, type=positive, default=default, help=told)
     given = parsed_or_quick(parser, QUICK)
     if not given.pilot <= given.most <= given.candidates:
         parser.error(
