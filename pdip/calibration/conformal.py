@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pdip.calibration.checks import probability
 from pdip.calibration.held_out import half_width
-from pdip.errors import InputError
 from pdip.typing import Image
 
 
@@ -49,8 +49,7 @@ def conformal(z: Tensor, level: float = 0.95) -> Conformal:
         >>> conformal(torch.arange(1, 20).double(), 0.9).quantile
         18.0
     """
-    if not 0 < level < 1:
-        raise InputError(f"expected a level between 0 and 1, got {level}")
+    probability(level)
     place = math.ceil((len(z) + 1) * level - 1e-9)
     ordered = z.abs().sort().values
     quantile = float(ordered[place - 1]) if place <= len(z) else math.inf

@@ -69,7 +69,7 @@ def whitened_spectrum(
         rings one frequency step of the image wide, up to half a cycle per pixel.
 
     Raises:
-        InputError: shapes differ, or a std is not positive.
+        InputError: shapes differ, a std is not positive, or there is one sample only.
     """
     comparable(mean, std, truth)
     if covariance is not None:
