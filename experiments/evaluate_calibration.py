@@ -8,22 +8,17 @@ blocks of pixels. Where the run kept its covariance, ensembles are scored on dra
 """
 
 import json
-from functools import partial
 from pathlib import Path
 
 import torch
 
 import pdip
-from pdip import calibration
-from pdip.calibration import bootstrap, evaluate
+from pdip.calibration import evaluate
 from pdip.experiment import QUICK, save_figure, true_image
 from pdip.experiment_command import command_line, perform, positive
 from pdip.report import draw_calibration
 from pdip.run_directory import EVALUATION, POSTERIOR, RunDirectory
 from pdip.scan import shepp_logan
-from pdip.strict_json import strict
-
-BANDS = ("coverage", "miscalibration_area", "reduced_chi_squared", "crps", "nll_per_pixel")
 
 
 def finished_run(path: Path, truth: Path):
@@ -54,10 +49,10 @@ def measured(posterior, truth, grid, *, samples: int, block: int) -> dict:
     else:
         draws = posterior.image + deviations
     triple = posterior.image, posterior.std(), truth.to(posterior.image)
-    found = evaluate(*triple, covariance=covariance, samples=draws, pixel_mm=grid.pixel_mm)
-    band = partial(bootstrap, block=block, generator=generator)
-    bands = {name: strict(band(getattr(calibration, name), *triple)) for name in BANDS}
-    return {**found.as_dict(), "num_samples": len(draws), "block": block, "bands": bands}
+    found = evaluate(
+        *triple, covariance=covariance, samples=draws, pixel_mm=grid.pixel_mm, block=block
+    )
+    return {**found.as_dict(), "num_samples": len(draws), "block": block}
 
 
 def main() -> None:

@@ -343,6 +343,19 @@ def test_evaluate_answers_in_plain_numbers_whatever_is_known(correlated):
     assert of_samples["nll_per_pixel"]["patch_10"] is None  # 9 x 10 pixels of 60 samples
 
 
+def test_bands_of_evaluate_hold_its_values_and_are_wider_for_larger_blocks(correlated):
+    mean, std, truth, covariance, _ = correlated
+    assert evaluate(mean, std, truth).bands == {}
+    found, fine = (evaluate(mean, std, truth, block=side) for side in (4, 1))
+    values = found.as_dict() | {"nll_per_pixel": found.nll_per_pixel["patch_1"]}
+    assert set(found.bands) == set(evaluation.BANDED)
+    for name, band in found.bands.items():
+        assert band.value == values[name] and band.low < band.high
+    assert found.bands["crps"].standard_error > 1.2 * fine.bands["crps"].standard_error
+    with pytest.raises(InputError, match="block of at least 1 pixel"):
+        evaluate(mean, std, truth, block=0)
+
+
 def test_evaluate_does_not_depend_on_the_dtype(correlated):
     mean, std, truth, *_ = correlated
     single = evaluate(mean.float(), std.float(), truth.float())

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from pdip.calibration.bands import Band, bootstrap
 from pdip.calibration.checks import comparable, covariance_of, drawn_on, finite
 from pdip.calibration.density import nll_per_pixel, patch_nll_per_pixel
 from pdip.calibration.intervals import (
@@ -48,6 +50,17 @@ from pdip.typing import Image
 PATCHES = {"patch_2": 2, "patch_10": 10, "joint": None}
 SHRINKAGE = 0.5
 """Of the keys ending in ``_shrunk``: off-diagonals are halved (Barbano et al. 2022)."""
+BANDED = {
+    "coverage_95": coverage,
+    "miscalibration_area": miscalibration_area,
+    "nll_per_pixel": nll_per_pixel,
+    "crps": crps,
+    "interval_score_95": interval_score,
+    "reduced_chi_squared": reduced_chi_squared,
+    "ause": ause,
+    "rank_correlation": rank_correlation,
+}
+"""What has a band: functions of mean, std and truth that do not ask where a pixel lies."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,8 @@ class Calibration:
         sparsification: the curves of it.
         rank_correlation: Spearman's, of std and |error|.
         spectrum: power of the error over the claimed power by spatial frequency.
+        bands: 95 % bands of the fields in :data:`BANDED` (``nll_per_pixel``: of its
+            ``patch_1``), by resampling blocks of pixels; empty if none were asked for.
     """
 
     psnr: float
@@ -112,6 +127,7 @@ class Calibration:
     sparsification: Sparsification
     rank_correlation: float
     spectrum: Spectrum
+    bands: dict[str, Band]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as numbers, lists and dicts for JSON; NaN and infinities become None."""
@@ -126,6 +142,7 @@ def evaluate(
     covariance: Tensor | None = None,
     samples: Tensor | None = None,
     pixel_mm: float = 1.0,
+    block: int | None = None,
 ) -> Calibration:
     """Score a reconstruction and its uncertainty against the truth, by every usual convention.
 
@@ -137,9 +154,12 @@ def evaluate(
         samples: (samples, height, width) around ``mean``; adds the scores of ensembles and, if
             there is no covariance, the densities of patches with fewer pixels than samples.
         pixel_mm: side of a pixel, for the frequencies of the spectrum.
+        block: adds the bands, from blocks of this side in pixels: larger than the errors'
+            correlation, much smaller than the image.
 
     Raises:
-        InputError: shapes differ, a value is not finite, or a std is not positive.
+        InputError: shapes differ, a value is not finite, a std is not positive, or a block of
+            less than one pixel.
         ComputationError: the covariance is not positive definite.
 
     Example:
@@ -184,6 +204,7 @@ def evaluate(
         spectrum=whitened_spectrum(
             *triple, covariance=covariance, samples=samples, pixel_mm=pixel_mm
         ),
+        bands={} if block is None else block_bands(*triple, block),
     )
 
 
@@ -197,6 +218,16 @@ def check(
     if samples is not None:
         drawn_on(samples, mean)
     finite(mean=mean, std=std, truth=truth, covariance=covariance, samples=samples)
+
+
+def block_bands(mean: Image, std: Image, truth: Image, block: int) -> dict[str, Band]:
+    """The bands of one image, the same at every call: each score draws blocks from seed 0."""
+    return {
+        name: bootstrap(
+            score, mean, std, truth, block=block, generator=torch.Generator().manual_seed(0)
+        )
+        for name, score in BANDED.items()
+    }
 
 
 def densities(
