@@ -1,10 +1,10 @@
 """Do scores without ground truth pick the settings that are best against it? KMNIST, rectangles.
 
     python experiments/selection.py --images FILE --views 20 --count 3
-    python experiments/selection.py --along 250 500 1000 2000
+    python experiments/selection.py --over dip.max_steps=250,500,1000,2000
 
 Every candidate is fitted without 15 % of the rays, as `pdip select` does, and on all rays, for the
-evidences and the truth; with `--along`, stopping points of one fit.
+evidences and the truth; stopping points share one fit.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ import pdip
 from pdip.candidates import grid, merged
 from pdip.experiment import QUICK, Case, Rows, save_figure
 from pdip.experiment_command import experiment_parser, parsed, perform, positive
-from pdip.kept import Along, Kept
+from pdip.kept import Kept
 from pdip.report import draw_selection, picks_table, scores
 from pdip.result import mean_of
 from pdip.settings import Settings, plain
 
 EVIDENCES = {"profile_evidence": pdip.Profile(), "network_weights_evidence": pdip.NetworkWeights()}
 OVER = ["network.channels=8,32", "dip.tv_weight=null,0.1"]
+QUICK_OVER = ["network.channels=2,4"]
 
 
 def against_truth(scan, truth, settings: Settings, checkpoints) -> dict:
@@ -34,11 +35,10 @@ def against_truth(scan, truth, settings: Settings, checkpoints) -> dict:
     return row | {"psnr": found["psnr"], "log_likelihood": found["log_likelihood_per_pixel"]}
 
 
-def measured(case: Case, names, candidates: dict[str, Settings], along: bool) -> Iterator[dict]:
+def measured(case: Case, names, candidates: dict[str, Settings]) -> Iterator[dict]:
     """The numbers of the candidates of these names on one scan, compared with all of them."""
     scan, truth, _ = case.measure()
-    kept = Along if along else Kept
-    found, whole = pdip.select(scan, candidates, kept=kept()), kept()
+    found, whole = pdip.select(scan, candidates), Kept()
     for score in (score for score in found.scores if score.name in names):
         row = {"held_out_score": score.mean, "conditional_evidence": score.conditional_evidence}
         row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
@@ -51,25 +51,22 @@ def main() -> None:
     parser.add_argument("--max-steps", type=positive, default=4000)
     parser.add_argument("--restarts", type=positive, default=1)
     parser.add_argument("--over", action="append", help="a setting and its values, as pdip select")
-    parser.add_argument("--along", type=positive, nargs="+", help="compare these stopping points")
     given = parsed(parser)
     base = {"dip": {"restarts": given.restarts, "max_steps": given.max_steps}}
-    over = given.over or OVER
+    over = given.over or (QUICK_OVER if given.quick else OVER)
     if given.quick:
-        base, over = merged(base, QUICK), ["network.channels=2,4"]
-    if given.along:
-        over = [f"dip.max_steps={','.join(map(str, sorted(set(given.along))))}"]
+        base = merged(base, QUICK)
     candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
     kept, asked = Rows(given.out), []
     resolved = {name: plain(settings.resolved()) for name, settings in candidates.items()}
     for case in given.cases:
         scan = f"{case.images.name} {case.number}, {case.views} views, noise {case.noise:g}"
-        shared = {"scan": scan, "compared": list(candidates), "along": bool(given.along)}
+        shared = {"scan": scan, "compared": list(candidates)}
         keys = {
             name: shared | {"candidate": name, "settings": settings}
             for name, settings in resolved.items()
         }
-        measure = partial(measured, case, candidates=candidates, along=bool(given.along))
+        measure = partial(measured, case, candidates=candidates)
         asked += kept.complete(keys, measure)
     print(picks_table(asked))
     save_figure(draw_selection(asked), given.out)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pdip.checkpoints import Checkpoints, DirectoryCheckpoints
 from pdip.dip import DIPFit
-from pdip.errors import InputError
 from pdip.keeper import Keeper
 from pdip.run_directory import SCORE, RunDirectory
 from pdip.run_identity import ANYWHERE, CHECK
@@ -36,15 +35,27 @@ def identity(settings: Settings, sections: Sequence[str] | None = None) -> str:
     return json.dumps({name: resolved[name] for name in sections or resolved}, sort_keys=True)
 
 
+def fit_and_steps(settings: Settings) -> tuple[str, int]:
+    """A text that is the same for fits that differ in ``dip.max_steps`` only, and that number."""
+    steps = settings.resolved()["dip"]["max_steps"]
+    return identity(replace(settings, dip={**settings.dip, "max_steps": 1}), FIT_SECTIONS), steps
+
+
 class Kept:
-    """Where scores and fits of candidates are kept; this one in memory. Subclasses elsewhere."""
+    """Where scores and fits of candidates are kept; this one in memory. Subclasses elsewhere.
+
+    The fit of a candidate goes on where that of one before ended that differs from it in fewer
+    ``dip.max_steps`` only, so that a row of stopping points costs one fit: the evidence every so
+    many steps. The result is, bit for bit, that of a fit of its own.
+    """
 
     def __init__(self) -> None:
         self._scores: dict[str, Score] = {}
+        self._shorter: dict[str, tuple[int, MemoryKeeper]] = {}
 
     def checkpoints(self, settings: Settings) -> Checkpoints:
         """Where the stages of a candidate are kept."""
-        return FitInMemory()
+        return FitInMemory(self._shorter_fit(settings))
 
     def recall(self, settings: Settings) -> Score | None:
         """The score of a candidate that is done."""
@@ -56,6 +67,15 @@ class Kept:
 
     def forget(self, settings: Settings) -> None:
         """Take back :meth:`checkpoints` of settings that turned out to be unusable."""
+
+    def _shorter_fit(self, settings: Settings) -> Keeper:
+        """How far the fit of the same settings but for the number of steps has come."""
+        name, steps = fit_and_steps(settings)
+        reached, keeper = self._shorter.get(name, (0, MemoryKeeper()))
+        if steps < reached:
+            return Keeper()
+        self._shorter[name] = steps, keeper
+        return keeper
 
 
 class DirectoryKept(Kept):
@@ -77,10 +97,10 @@ class DirectoryKept(Kept):
         self.shared = dict(shared)
         self.warn = warn
 
-    def checkpoints(self, settings: Settings) -> DirectoryCheckpoints:
+    def checkpoints(self, settings: Settings) -> Checkpoints:
         folder = self._folder(settings)
         folder.begin(self.scan, self.shared | settings.resolved(), resume=True)
-        return DirectoryCheckpoints(folder, self.warn)
+        return CandidateCheckpoints(folder, self.warn, self._shorter_fit(settings))
 
     def recall(self, settings: Settings) -> Score | None:
         folder = DirectoryCheckpoints(self._folder(settings), self.warn)
@@ -105,31 +125,6 @@ class DirectoryKept(Kept):
         return self.directory.candidate(digest[:12])
 
 
-class Along(Kept):
-    """In memory, for candidates that differ in ``dip.max_steps`` only, given in rising order.
-
-    The fit of each goes on where that of the one before it ended, so that a row of stopping points
-    costs one fit: the evidence every so many steps. The result of each is, bit for bit, that of a
-    fit of its own.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._keeper = MemoryKeeper()
-        self._steps, self._others = 0, ""
-
-    def checkpoints(self, settings: Settings) -> Checkpoints:
-        steps = settings.resolved()["dip"]["max_steps"]
-        others = identity(replace(settings, dip={**settings.dip, "max_steps": 1}))
-        if steps <= self._steps or self._others not in ("", others):
-            raise InputError(
-                "expected candidates that differ in dip.max_steps only, in rising order, got "
-                f"{steps} steps after {self._steps} or other settings; compare them without Along"
-            )
-        self._steps, self._others = steps, others
-        return FitInMemory(self._keeper)
-
-
 class MemoryKeeper(Keeper):
     """Keeps the last state of every place in memory."""
 
@@ -148,15 +143,56 @@ class MemoryKeeper(Keeper):
         return None if kept is None else {key: value.clone() for key, value in kept.items()}
 
 
+class Following(Keeper):
+    """Keeps in two places and recalls from the first, else from the second."""
+
+    def __init__(self, own: Keeper, other: Keeper) -> None:
+        self._own, self._other = own, other
+
+    def within(self, name: str) -> Keeper:
+        return Following(self._own.within(name), self._other.within(name))
+
+    @property
+    def due(self) -> bool:
+        return self._own.due
+
+    def keep(self, state: Mapping[str, Tensor]) -> None:
+        self._own.keep(state)
+        self._other.keep(state)
+
+    def recall(self) -> dict[str, Tensor] | None:
+        found = self._own.recall()
+        return self._other.recall() if found is None else found
+
+
+class CandidateCheckpoints(DirectoryCheckpoints):
+    """Checkpoints in a candidate's folder.
+
+    Args:
+        directory, warn: as of :class:`DirectoryCheckpoints`.
+        shorter: where its fit goes on from if the folder holds no state of it.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, warn: Callable[[str], None], shorter: Keeper
+    ) -> None:
+        super().__init__(directory, warn)
+        self._shorter = shorter
+
+    def keeper(self, stage: str) -> Keeper:
+        own = super().keeper(stage)
+        return Following(own, self._shorter.within(stage)) if stage == "fit" else own
+
+
 class FitInMemory(Checkpoints):
     """Keeps finished fits in memory.
 
     Args:
-        keeper: where the unfinished fit keeps how far it is; None for nowhere.
+        keeper: where the fit keeps how far it is.
     """
 
-    def __init__(self, keeper: Keeper | None = None) -> None:
-        self._keeper = keeper or Keeper()
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
         self._fits: dict[str, tuple[DIPFit, StageCost]] = {}
 
     def keeper(self, stage: str) -> Keeper:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.evidence import Conditional, Profile, log_evidence
-from pdip.kept import FIT_SECTIONS, Borrowing, Kept, identity
+from pdip.kept import FIT_SECTIONS, Borrowing, Kept, fit_and_steps, identity
 from pdip.pipeline import reconstruct
 from pdip.posterior import ImagePosterior
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
@@ -91,9 +91,12 @@ def select(
             f"expected rays enough to withhold some of them, got {scan.sinogram.numel()}; compare "
             "settings on a larger scan"
         )
-    scores, lenders, said = [], {}, set()
-    for name, candidate in settings.items():
+    scores, lenders, said, spent = {}, {}, set(), {}
+    # Longer fits go on from shorter ones; otherwise the order stays.
+    for name, candidate in sorted(settings.items(), key=lambda item: fit_and_steps(item[1])[1]):
         observer.started(name)
+        fit, steps = fit_and_steps(candidate)
+        shorter = sum(seconds for end, seconds in spent.get(fit, {}).items() if end < steps)
         place = kept.checkpoints(candidate)
         score = kept.recall(candidate)
         lender = lenders.setdefault(identity(candidate, FIT_SECTIONS), place)
@@ -102,17 +105,23 @@ def select(
             try:
                 told = Told(observer, name, said)
                 score = score_of(scan, held_out, candidate, told, place)
+                score = replace(score, seconds=score.seconds + shorter)
+                if score.failure is None:
+                    spent.setdefault(fit, {})[steps] = score.fit_seconds
             except InputError as error:
                 kept.forget(candidate)
                 raise InputError(f"candidate {name!r}: {error}") from None
             kept.keep(candidate, score)
-        scores.append(replace(score, name=name))
-        observer.finished(name, scores[-1].sentence)
-    if all(score.failure is not None for score in scores):
-        raise ComputationError(f"no candidate has a result; {scores[0].name}: {scores[0].failure}")
-    fits = [list(lenders).index(identity(c, FIT_SECTIONS)) + 1 for c in settings.values()]
+        scores[name] = replace(score, name=name)
+        observer.finished(name, scores[name].sentence)
+    ordered = tuple(scores[name] for name in settings)
+    if all(score.failure is not None for score in ordered):
+        first = ordered[0]
+        raise ComputationError(f"no candidate has a result; {first.name}: {first.failure}")
+    shared = [identity(candidate, FIT_SECTIONS) for candidate in settings.values()]
+    number = {name: place for place, name in enumerate(dict.fromkeys(shared), 1)}
     views = held_out.nonzero()[:, 0].cpu()
-    return Selection(tuple(scores), tuple(fits), views)
+    return Selection(ordered, tuple(number[name] for name in shared), views)
 
 
 def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> Score:
@@ -134,6 +143,7 @@ def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> S
         conditional_evidence=joint / len(foretold),
         log_evidence=evidence / num_fitted,
         seconds=sum(cost.seconds for cost in result.stages.values()),
+        fit_seconds=result.stages["fit"].seconds,
         stop_reason=result.fit.stop_reason,
         assumptions=result.assumptions,
     )

@@ -34,7 +34,8 @@ class Score:
             there is no result.
         conditional_evidence: ``log p(y_h | y_f)`` of the linear model over h, nats a ray.
         log_evidence: ``log p(y_f)`` of the linear model over the number of fitted rays.
-        seconds: of all stages, that of a shared fit included.
+        seconds: of all stages, that of a shared fit and of shorter ones before it included.
+        fit_seconds: of the fit, without shorter ones that it went on from.
         stop_reason: why the fit ended.
         assumptions: what was assumed for the user.
         failure: why there is no result; None where there is one.
@@ -45,6 +46,7 @@ class Score:
     conditional_evidence: float = math.nan
     log_evidence: float = math.nan
     seconds: float = math.nan
+    fit_seconds: float = math.nan
     stop_reason: str = ""
     assumptions: tuple[str, ...] = ()
     failure: str | None = None

@@ -250,7 +250,8 @@ def test_a_file_without_images_is_refused(tmp_path, content):
 @pytest.mark.slow
 def test_rows_of_other_settings_are_not_taken_for_those_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for points in (["5", "9"], ["5", "9", "12"]):
-        run(FOLDER / "selection.py", monkeypatch, "--quick", "--along", *points)
+    for points in ("5,9", "5,9,12"):
+        over = ["--over", f"dip.max_steps={points}"]
+        run(FOLDER / "selection.py", monkeypatch, "--quick", *over)
     lines = Path("runs/quick/selection.jsonl").read_text().splitlines()
     assert [len(json.loads(line)["compared"]) for line in lines] == [2, 2, 3, 3, 3]

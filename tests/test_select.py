@@ -1,6 +1,7 @@
 """Settings compared on withheld rays: the scores, the margin's law, what is kept, the command."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,10 @@ from test_pipeline import Notes
 import pdip
 from pdip import cli, pipeline, selection
 from pdip.candidates import USUAL, candidates_of, grid, read_candidates, with_earlier
+from pdip.dip.descent import Descent
 from pdip.errors import ComputationError, InputError
-from pdip.kept import Along, DirectoryKept, identity
+from pdip.keeper import Keeper
+from pdip.kept import DirectoryKept, Kept, identity
 from pdip.run_directory import RunDirectory
 from pdip.scan import shepp_logan
 from pdip.selection import SEED_OFFSET, conditional_evidence, log_predictive, signal_variance
@@ -270,15 +273,40 @@ def test_candidates_that_withhold_rays_themselves_withhold_others(scan):
     assert all(score.failure is None for score in found.scores)
 
 
+class Apart(Kept):
+    """Every candidate has a fit of its own."""
+
+    def _shorter_fit(self, settings):
+        return Keeper()
+
+
 @pytest.mark.slow
-def test_stopping_points_along_one_fit_are_those_of_fits_of_their_own(scan):
-    points = {f"{steps} steps": with_(dip={"max_steps": steps}) for steps in (10, 40)}
-    along, apart = pdip.select(scan, points, kept=Along()), pdip.select(scan, points)
-    for one, other in zip(along.scores, apart.scores, strict=True):
-        assert torch.equal(one.held_out, other.held_out) and one.stop_reason == other.stop_reason
-    assert not torch.equal(along.scores[0].held_out, along.scores[1].held_out)
-    with pytest.raises(InputError, match="rising order"):
-        pdip.select(scan, dict(reversed(points.items())), kept=Along())
+@pytest.mark.parametrize("place", ["memory", "folder"])
+def test_stopping_points_share_one_fit_and_are_those_of_fits_of_their_own(
+    place, scan, tmp_path, monkeypatch
+):
+    steps = Counter()
+
+    def counted(self, loss, original=Descent.advance):
+        steps[kept] += 1
+        return original(self, loss)
+
+    monkeypatch.setattr(Descent, "advance", counted)
+    points = {f"{number} steps": with_(dip={"max_steps": number}) for number in (60, 10, 30)}
+    kept = Apart()
+    apart = pdip.select(scan, points, kept=kept)
+    assert steps[kept] == 10 + 30 + 60
+    directory = RunDirectory(tmp_path / "run")
+    directory.begin(scan, {"select": {"seed": 0}}, resume=True)
+    kept = Kept() if place == "memory" else DirectoryKept(directory, scan, {}, pytest.fail)
+    shared = pdip.select(scan, points, kept=kept)
+    assert steps[kept] == 60
+    assert len({score.stop_reason for score in shared.scores}) == len(set(shared.fits)) == 3
+    longest, first, second = shared.scores
+    assert longest.seconds > first.fit_seconds + second.fit_seconds + longest.fit_seconds
+    for one, other in zip(shared.scores, apart.scores, strict=True):
+        assert one.name == other.name and one.stop_reason == other.stop_reason
+        assert torch.equal(one.held_out, other.held_out)
 
 
 def test_a_candidate_without_a_result_does_not_end_the_comparison(scan, monkeypatch):

@@ -94,20 +94,29 @@ def train_side_by_side(
         misfit = data.squared_residual(image, seen) / 2
         objective = (misfit + training.tv_weight * total_variation(image)) / data.noise_std**2
         descent.advance(objective.sum())
-        if descent.step % CHECK_EVERY and descent.step < total:
-            continue
-        with torch.no_grad():
-            image = network.image(descent.average.bodies(z))
-        descent.check(image)
-        level = max(rule.level for rule in rules)
-        if training.progress:
-            training.progress(descent.step, total, f"residual {level:.2f} of the noise variance")
-        stuck = level > CLIPPED_LEVEL and all(rule.stalls for rule in rules)
-        if stuck and _clips(network, image):
+        if descent.step % CHECK_EVERY == 0:
+            if _checked_and_stuck(training, descent, network, z):
+                return None
+            if training.keeper.due or descent.finished or descent.step == total:
+                training.keeper.keep(descent.state())
+    if descent.step % CHECK_EVERY:
+        training.keeper.keep(descent.state())  # unchecked, as a longer fit has it at this step
+        if _checked_and_stuck(training, descent, network, z):
             return None
-        if training.keeper.due or descent.finished or descent.step == total:
-            training.keeper.keep(descent.state())
     return [_trained(network, z, rule, total) for rule in rules]
+
+
+def _checked_and_stuck(training: Training, descent: Descent, network: UNet, z: Image) -> bool:
+    """Let the stopping rules see the averaged images; True where the output clips them all."""
+    with torch.no_grad():
+        image = network.image(descent.average.bodies(z))
+    descent.check(image)
+    level = max(rule.level for rule in descent.rules)
+    if training.progress:
+        said = f"residual {level:.2f} of the noise variance"
+        training.progress(descent.step, training.max_steps, said)
+    stalled = all(rule.stalls for rule in descent.rules)
+    return level > CLIPPED_LEVEL and stalled and _clips(network, image)
 
 
 def _warm_up(training: Training, descent: Descent, z: Image, target: Image) -> None:

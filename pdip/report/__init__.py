@@ -5,6 +5,7 @@ from pdip.report.calibration_figure import draw_calibration
 from pdip.report.check import check_summary, check_warnings, draw_check
 from pdip.report.comparison import draw_comparison
 from pdip.report.design import draw_design
+from pdip.report.factors import draw_factors, factors_table
 from pdip.report.held_out import draw_held_out, held_out_record
 from pdip.report.information import information
 from pdip.report.maps import stored_map
@@ -28,6 +29,7 @@ __all__ = [
     "draw_comparison",
     "draw_design",
     "draw_expected_coverage",
+    "draw_factors",
     "draw_held_out",
     "draw_overview",
     "draw_repeated_noise",
@@ -35,6 +37,7 @@ __all__ = [
     "draw_selection",
     "draw_volume",
     "edge_scores",
+    "factors_table",
     "held_out_record",
     "information",
     "picks_table",

@@ -1,0 +1,89 @@
+"""Factors of the std found without a truth, beside those that the truth asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pdip.report.canvas import COLOURS, blank_figure
+from pdip.report.experiment_tables import grouped, mean_and_error
+
+TRUTHS = {
+    "true_of_rays": "of the withheld rays without noise",
+    "true_of_pixels_in_check": "of the pixels, without those rays",
+    "true_of_pixels": "of the pixels, all rays",
+}
+"""Key of a row -> root mean square error over the claimed one, of what."""
+RANGE = (0.1, 12.0)
+"""Of the axes: factors that are drawn."""
+
+Row = Mapping[str, Any]
+
+
+def factors_table(rows: Sequence[Row]) -> str:
+    """Markdown, a line for each setting: how often the interval held the true factors.
+
+    What rescaling gained is the mean over scans whose std it changed, of the pixels' marginals.
+
+    Args:
+        rows: one for each scan; those with a ``failure`` are left out.
+    """
+    heads = (
+        "views", "noise", "scans", "determined", "rescaled",
+        *(f"interval holds that {name}" for name in TRUTHS.values()),
+        "nats a pixel gained by rescaling",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    done = [row for row in rows if "failure" not in row]
+    for (views, noise), own in grouped(done, ("views", "noise")).items():
+        held = [sum(holds(row, key) for row in own) for key in TRUTHS]
+        written = [row for row in own if row["written"]]
+        mean, error = mean_and_error(
+            row["log_likelihood_recalibrated"] - row["log_likelihood"] for row in written
+        )
+        cells = (
+            views, noise, len(own), sum(row["determined"] for row in own), len(written), *held,
+            f"{mean:.3f} ± {error:.3f}" if written else "–",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def holds(row: Row, key: str) -> bool:
+    """Whether the interval of the check holds a true factor."""
+    return row["factor"]["low"] <= row[key] <= row["factor"]["high"]
+
+
+def draw_factors(rows: Sequence[Row]) -> Figure:
+    """The factor of the check with its 95 % interval against the true ones; right on the diagonal.
+
+    Args:
+        rows: one for each scan, with ``factor`` (``value``, ``low``, ``high``), ``written``
+            (whether the std was rescaled) and the keys of :data:`TRUTHS`; those with a
+            ``failure`` are left out.
+
+    Returns:
+        the figure, not yet saved.
+    """
+    done = [row for row in rows if "failure" not in row]
+    figure = blank_figure(10.5, 3.8)
+    for axis, (key, name) in zip(figure.subplots(1, 3, sharey=True), TRUTHS.items(), strict=True):
+        axis.plot(RANGE, RANGE, color="0.6", linestyle="--", linewidth=1)
+        for written, colour, label in ((True, 0, "rescaled"), (False, 1, "left as it is")):
+            own = [row for row in done if row["written"] == written]
+            found = [row["factor"] for row in own]
+            ends = [
+                [one["value"] - one["low"] for one in found],
+                [one["high"] - one["value"] for one in found],
+            ]
+            axis.errorbar(
+                [row[key] for row in own], [one["value"] for one in found], yerr=ends,
+                fmt="os"[colour], color=COLOURS[colour], markersize=4, linewidth=0.8, label=label,
+            )  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlim=RANGE, ylim=RANGE)
+        axis.set(xlabel=f"true factor\n{name}", aspect="equal")
+    figure.axes[0].set_ylabel("factor by the check, 95 % interval")
+    figure.axes[0].legend(frameon=False, loc="upper left")
+    return figure
