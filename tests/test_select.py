@@ -296,6 +296,10 @@ def test_stopping_points_share_one_fit_and_are_those_of_fits_of_their_own(
     kept = Apart()
     apart = pdip.select(scan, points, kept=kept)
     assert steps[kept] == 10 + 30 + 60
+    done = {name: with_(dip={**own["dip"], "noise_std": 1.0}) for name, own in points.items()}
+    ends = [pdip.select(scan, done, kept=kind()).scores for kind in (Apart, Kept)]
+    for one, other in zip(*ends, strict=True):
+        assert one.stop_reason == other.stop_reason and "reached" in one.stop_reason
     directory = RunDirectory(tmp_path / "run")
     directory.begin(scan, {"select": {"seed": 0}}, resume=True)
     kept = Kept() if place == "memory" else DirectoryKept(directory, scan, {}, pytest.fail)
