@@ -3,7 +3,7 @@
     python experiments/selection.py --images FILE --views 20 --count 3
     python experiments/selection.py --over dip.max_steps=250,500,1000,2000
 
-Every candidate is fitted without 15 % of the rays, as `pdip select` does, and on all rays, for the
+Every candidate is fitted without the rays that `pdip select` withholds, and on all rays, for the
 evidences and the truth; stopping points share one fit.
 """
 
@@ -41,7 +41,7 @@ def measured(case: Case, names, candidates: dict[str, Settings]) -> Iterator[dic
     found, whole = pdip.select(scan, candidates), Kept()
     for score in (score for score in found.scores if score.name in names):
         row = {"held_out_score": score.mean, "conditional_evidence": score.conditional_evidence}
-        row["margin"], row["margin_standard_error"] = vars(found.margin(score)).values()
+        row |= {"winner": score is found.winner, "margin": vars(found.margin(score))}
         settings = candidates[score.name]
         yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
 

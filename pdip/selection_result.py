@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pdip.calibration.view_bands import quantile_of
 from pdip.report.words import WARNING
 
-STANDARD_ERRORS = 2
-"""A margin below so many of its standard errors decides nothing."""
 CLEARLY_FASTER = 0.7
 """Share of the next one's seconds: a busy machine and the first fit's warm-up are less."""
 HEADINGS = (
     "candidate", "held-out", "margin", "conditional", "evidence", "fit", "seconds",
 )  # fmt: skip
 LEGEND = (
-    "nats a ray, higher is better; margin: to the winner, ± its standard error over views; "
+    "nats a ray, higher is better; margin: to the best score, ± its standard error over views; "
     "evidence compares only candidates of one fit"
 )
 
@@ -69,20 +68,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Margin:
-    """How much better the winner is.
+    """How much better the best score is.
 
     Attributes:
         mean: difference of the held-out scores, nats a ray, not negative.
         standard_error: of that mean, views taken as independent.
+        num_views: from which rays were withheld.
     """
 
     mean: float
     standard_error: float
+    num_views: int
 
     @property
     def decides(self) -> bool:
-        """Whether it is at least two of its standard errors."""
-        return self.mean >= STANDARD_ERRORS * self.standard_error and self.mean > 0
+        """Whether its 95 % interval over views, Student's t, lies above 0."""
+        if self.num_views < 2:
+            return False
+        return self.mean > quantile_of(self.num_views) * self.standard_error
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.standard_error:.3f}"
@@ -92,45 +95,55 @@ class Margin:
 class Selection:
     """Candidates compared on the same withheld rays.
 
-    The winner is the largest of several noisy numbers, so its own score is a little too good;
-    margins within their error are named as such.
+    The best score is the largest of several noisy numbers, so it is a little too good. Where the
+    rays do not tell it from others, the winner is among these the candidate that differs from the
+    shipped settings in the fewest: those were chosen on scans whose truth was known.
 
     Attributes:
         scores: in the order in which the candidates were given; at least one with a result.
         fits: number of the fit behind each; equal numbers share one.
+        departures: of each, how many settings differ from the shipped ones.
         views: the view of every withheld ray, (h,).
     """
 
     scores: tuple[Score, ...]
     fits: tuple[int, ...]
+    departures: tuple[int, ...]
     views: Tensor
 
     @property
-    def winner(self) -> Score:
+    def best(self) -> Score:
         """The candidate of the largest held-out score."""
         return max(self.scores, key=lambda score: score.mean)
 
+    @property
+    def equals(self) -> tuple[Score, ...]:
+        """The best score and those that it does not beat beyond its error, the largest first."""
+        able = (score for score in self.scores if score.failure is None)
+        close = (s for s in able if s is self.best or not self.margin(s).decides)
+        return tuple(sorted(close, key=lambda score: score.mean, reverse=True))
+
+    @property
+    def winner(self) -> Score:
+        """Of :attr:`equals` the one nearest to the shipped settings; of several the best."""
+        departures = dict(zip(map(id, self.scores), self.departures, strict=True))
+        return min(self.equals, key=lambda score: departures[id(score)])
+
     def margin(self, score: Score) -> Margin:
-        """By how much the winner beats a candidate that has a result.
+        """By how much the best score beats that of a candidate that has a result.
 
         Neighbouring rays err together, so whole views are what is repeated: with ``D_v`` the sum
         over the n_v rays of view v of the difference d, ``d̄ = Σ D_v / n`` and ``se² =
         V/(V-1) Σ_v (D_v - n_v d̄)² / n²`` (the linearised variance of a ratio; Cochran 1977, §6).
         """
-        difference = self.winner.held_out - score.held_out
+        difference = self.best.held_out - score.held_out
         views, place = self.views.unique(return_inverse=True)
         count, mean = len(views), float(difference.mean())
         if count < 2:
-            return Margin(mean, math.inf if mean else 0.0)
+            return Margin(mean, math.inf if mean else 0.0, count)
         rest = torch.zeros(count, dtype=torch.float64).index_add(0, place, difference - mean)
         variance = float(rest.square().sum()) * count / (count - 1) / len(difference) ** 2
-        return Margin(mean, math.sqrt(variance))
-
-    @property
-    def undecided(self) -> tuple[Score, ...]:
-        """The candidates that the winner does not beat by two standard errors."""
-        others = (s for s in self.scores if s.failure is None and s is not self.winner)
-        return tuple(score for score in others if not self.margin(score).decides)
+        return Margin(mean, math.sqrt(variance), count)
 
     @property
     def sentence(self) -> str:
@@ -143,22 +156,25 @@ class Selection:
     @property
     def verdict(self) -> str:
         """The winner and the margin, or that the difference is within its error."""
-        others = [s for s in self.scores if s.failure is None and s is not self.winner]
+        others = [s for s in self.scores if s.failure is None and s is not self.best]
         if not others:
             return f"{self.winner.name} is the only candidate with a result."
-        second = max(self.undecided or others, key=lambda score: score.mean)
-        margin = f"by {self.margin(second)} nats a ray over {second.name}"
-        if not self.undecided:
+        if len(self.equals) == 1:
+            second = max(others, key=lambda score: score.mean)
+            margin = f"by {self.margin(second)} nats a ray over {second.name}"
             return f"{self.winner.name} foretells the withheld rays best, {margin}."
-        equals = (self.winner, *self.undecided)
-        fastest, next_fastest = sorted(equals, key=lambda score: score.seconds)[:2]
-        clear = fastest.seconds < CLEARLY_FASTER * next_fastest.seconds
-        advice = f", and {fastest.name} is the fastest of them" if clear else ""
-        return (
-            f"undecided: {self.winner.name} leads {margin}, but that is within {STANDARD_ERRORS} "
-            f"standard errors; the withheld rays do not tell {', '.join(s.name for s in equals)} "
-            f"apart{advice}."
+        margin, views = self.margin(self.equals[1]), len(self.views.unique())
+        said = (
+            f"undecided: {self.best.name} leads by {margin} nats a ray over "
+            f"{self.equals[1].name}, but the rays of {views} withheld view{'s' * (views > 1)} do "
+            f"not tell {', '.join(s.name for s in self.equals)} apart"
         )
+        if self.winner is not self.best:
+            said += f"; {self.winner.name} is nearest to the shipped settings and taken"
+        fastest, next_fastest = sorted(self.equals, key=lambda score: score.seconds)[:2]
+        if fastest.seconds < CLEARLY_FASTER * next_fastest.seconds:
+            said += f"; {fastest.name} is the fastest of them"
+        return f"{said}."
 
     def table(self) -> str:
         """One line a candidate, the best first, and what the columns mean."""
@@ -177,7 +193,7 @@ class Selection:
     def _row(self, score: Score, fit: int) -> tuple[str, ...]:
         if score.failure is not None:
             return (score.name, "–", "no result", "–", "–", str(fit), "–")
-        margin = "winner" if score is self.winner else str(self.margin(score))
+        margin = "best" if score is self.best else str(self.margin(score))
         numbers = (score.conditional_evidence, score.log_evidence)
         return (
             score.name, f"{score.mean:.3f}", margin, *(f"{n:.3f}" for n in numbers), str(fit),
@@ -189,7 +205,8 @@ class Selection:
         return {
             "winner": self.winner.name,
             "sentence": self.sentence,
-            "undecided": [score.name for score in self.undecided],
+            "best": self.best.name,
+            "not_told_apart": [score.name for score in self.equals],
             "withheld_rays": len(self.views),
             "views": len(self.views.unique()),
             "candidates": [

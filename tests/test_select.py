@@ -62,7 +62,7 @@ def invented(*means: float, spread: float = 0.0, seed: int = 0, views: int = 40,
     for number, mean in enumerate(means):
         deviation = spread * torch.randn(views, generator=generator, dtype=torch.float64)
         scores.append(Score(f"candidate {number}", mean + deviation[place], 0.5, 0.25, 1.0))
-    return Selection(tuple(scores), tuple(range(1, len(means) + 1)), place)
+    return Selection(tuple(scores), tuple(range(1, len(means) + 1)), (0,) * len(means), place)
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_the_winner_has_the_largest_score_and_no_margin_to_itself():
     assert found.margin(found.winner).mean == found.margin(found.winner).standard_error == 0
     margins = [found.margin(score) for score in found.scores]
     assert [m.mean for m in margins] == pytest.approx([2.0, 0.0, 1.0])
-    assert found.undecided == ()
+    assert found.equals == (found.winner,)
     assert "candidate 1 foretells the withheld rays best, by 1.000 ± 0.000" in found.sentence
 
 
@@ -148,8 +148,29 @@ def test_standard_error_of_the_margin_is_the_spread_over_repetitions():
 
 def test_a_difference_within_its_error_is_called_undecided():
     found = invented(0.0, 0.001, spread=1.0)
-    assert found.undecided and "undecided" in found.sentence
+    assert len(found.equals) == 2 and "undecided" in found.sentence
     assert "candidate 0" in found.sentence and "candidate 1" in found.sentence
+
+
+def test_of_candidates_not_told_apart_the_one_nearest_to_the_shipped_settings_is_taken():
+    close = invented(0.0, 0.001, -0.001, -9.0, spread=1.0)
+    first, second, third = (close.scores.index(score) for score in close.equals)
+    numbers = {first: 2, second: 2, third: 1, 3: 0}
+    near = replace(close, departures=tuple(numbers[place] for place in range(4)))
+    assert near.best is close.scores[first] and near.winner is close.scores[third]
+    assert f"{near.winner.name} is nearest to the shipped settings and taken" in near.sentence
+    assert replace(near, departures=(1, 1, 1, 0)).winner is near.best
+    clear = replace(invented(0.0, 1.0), departures=(0, 1))
+    assert clear.winner is clear.best and "nearest" not in clear.sentence
+    shipped, other = Settings.of({"dip": {"max_steps": 4000}}), Settings.of(with_())
+    assert selection.departures(shipped) == 0 and selection.departures(other) == 7
+
+
+def test_of_few_views_only_large_margins_decide():
+    decided = [
+        len(invented(0.0, 0.0, spread=1.0, seed=seed, views=3).equals) == 1 for seed in range(2000)
+    ]
+    assert np.mean(decided) == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
 
 
 @pytest.mark.parametrize("seconds, told", [(6.0, True), (8.0, False)])
@@ -207,18 +228,18 @@ def test_candidates_before_are_compared_again_unless_they_are_given(tmp_path):
 
 def test_one_view_alone_decides_nothing():
     found = invented(0.0, 1.0, views=1)
-    assert math.isinf(found.margin(found.scores[0]).standard_error) and found.undecided
+    assert math.isinf(found.margin(found.scores[0]).standard_error) and len(found.equals) == 2
 
 
 def test_table_ranks_the_candidates_and_says_who_has_no_result():
     found = invented(1.0, 3.0)
     lost = Score("lost", torch.zeros(0).double(), failure="the fit died.")
-    found = Selection((*found.scores, lost), (1, 1, 2), found.views)
+    found = Selection((*found.scores, lost), (1, 1, 2), (0, 0, 0), found.views)
     lines = found.table().splitlines()
     assert lines[0].split() == [
         "candidate", "held-out", "margin", "conditional", "evidence", "fit", "seconds",
     ]  # fmt: skip
-    assert lines[1].split() == ["candidate", "1", "3.000", "winner", "0.500", "0.250", "1", "1.0"]
+    assert lines[1].split() == ["candidate", "1", "3.000", "best", "0.500", "0.250", "1", "1.0"]
     assert lines[2].split()[2:6] == ["1.000", "2.000", "±", "0.000"]
     assert lines[4] == "lost: no result: the fit died."
     record = found.record()

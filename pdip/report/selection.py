@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 CRITERIA = {
+    "winner": "pdip select",
     "held_out_score": "held-out score",
     "conditional_evidence": "conditional evidence",
     "profile_evidence": "profile evidence",
