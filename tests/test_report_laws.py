@@ -22,9 +22,11 @@ from pdip.report import (
     draw_arcs,
     draw_check,
     draw_design,
+    draw_factors,
     draw_selection,
     draw_volume,
     edge_scores,
+    factors_table,
     picks_table,
     scores,
     stored_map,
@@ -205,7 +207,7 @@ def selections():
     return [
         {"scan": scan, "psnr": psnr, "log_likelihood": likelihood, "held_out_score": psnr,
          "conditional_evidence": -psnr, "profile_evidence": None if k else 0.0,
-         "network_weights_evidence": likelihood}
+         "network_weights_evidence": likelihood, "winner": k == 2}
         for scan in ("a", "b") for k, (psnr, likelihood) in enumerate(measures)
     ]  # fmt: skip
 
@@ -218,6 +220,7 @@ def test_the_table_of_picks_counts_the_best_and_what_others_lose(selections):
     assert found["profile evidence", "PSNR"] == found["conditional evidence", "PSNR"]
     assert found["network-weights evidence", "log-likelihood"] == ("1.00", "0.000 ± 0.000", "2")
     assert found["held-out score", "log-likelihood"] == ("0.00", "1.000 ± 0.000", "2")
+    assert found["pdip select", "PSNR"] == ("0.00", "2.000 ± 0.000", "2")
     assert found["chance", "PSNR"] == ("0.33", "2.000 ± 0.000", "2")
     assert found["chance", "log-likelihood"] == ("0.33", "0.667 ± 0.000", "2")
 
@@ -230,6 +233,37 @@ def test_the_figure_of_picks_shows_the_table(selections):
     assert bars["held-out score"] == 1 and lost["held-out score"] == 0
     assert bars["conditional evidence"] == 0 and lost["conditional evidence"] == 4
     assert bars["chance"] == pytest.approx(1 / 3) and lost["chance"] == pytest.approx(2)
+
+
+@pytest.fixture
+def checked():
+    """Four checks: two rescale, one finds nothing to do, one has no result."""
+    truths = {"true_of_rays": 2.0, "true_of_pixels_in_check": 1.4, "true_of_pixels": 4.0}
+    shared = {"views": 20, "noise": 0.05, "determined": True, **truths, "log_likelihood": 1.0}
+    factor = {"value": 2.0, "low": 1.5, "high": 2.5, "standard_error": 0.2}
+    wide = {"value": 1.1, "low": 0.1, "high": 9.0, "standard_error": 0.9}
+    return [
+        shared | {"factor": factor, "written": True, "log_likelihood_recalibrated": 2.0},
+        shared | {"factor": factor, "written": True, "log_likelihood_recalibrated": 3.0},
+        shared | {"factor": wide, "written": False, "determined": False,
+                  "log_likelihood_recalibrated": 1.0},
+        {"views": 20, "noise": 0.05, "failure": "the fit died"},
+    ]  # fmt: skip
+
+
+def test_the_table_of_factors_counts_what_intervals_hold_and_what_rescaling_gains(checked):
+    row = factors_table(checked).splitlines()[2].strip("| ").split(" | ")
+    assert row == ["20", "0.05", "3", "2", "2", "3", "1", "1", "1.500 ± 0.500"]
+    assert factors_table(checked[2:]).splitlines()[2].endswith("| – |")
+
+
+def test_the_figure_of_factors_shows_each_check_at_its_true_factor(checked):
+    rays, *_, pixels = draw_factors(checked).axes
+    rescaled, left = rays.containers
+    assert rescaled.lines[0].get_xdata().tolist() == [2.0, 2.0]
+    assert [line[:, 1].tolist() for line in rescaled.lines[2][0].get_segments()] == [[1.5, 2.5]] * 2
+    assert left.lines[0].get_ydata().tolist() == [1.1]
+    assert pixels.containers[1].lines[0].get_xdata().tolist() == [4.0]
 
 
 def test_a_volume_has_the_means_of_its_slices_and_names_those_without_a_result():
