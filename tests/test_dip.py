@@ -435,6 +435,21 @@ def test_noise_level_is_that_of_a_ray_of_weight_one():
     assert estimate_noise_std(weighted, ray)[0] == pytest.approx(2 * noise_std, rel=0.3)
 
 
+def test_noise_level_is_that_of_the_views_of_positive_weight():
+    geometry = ParallelBeam([15.0 * view for view in range(12)], 250, 0.1)
+    ray = ray_transform(geometry, ImageGrid((16, 16)))
+    generator = torch.Generator().manual_seed(0)
+    scan = simulate(phantoms.walnut(ray.grid, generator), ray, noise_fraction=0.05,
+                    generator=generator)  # fmt: skip
+    used = [view for view in range(12) if view not in (0, 4, 11)]
+    weights = torch.zeros(scan.sinogram.shape)
+    weights[used] = 1
+    seen = scan.select(used)
+    expected = estimate_noise_std(seen, ray_transform(seen.geometry, seen.grid))
+    found = estimate_noise_std(Scan(scan.sinogram, geometry, scan.grid, weights), ray)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+
+
 def test_too_few_rays_to_estimate_the_noise_are_refused():
     scan, ray, _, _ = disc_scan()
     weights = torch.zeros(10, 17)

@@ -157,8 +157,20 @@ def test_fbp_of_a_short_arc_is_low_but_not_scaled_up():
     assert 0.2 * MU < image[46, 63] < 0.6 * MU
 
 
+def test_fbp_passes_over_views_without_weight():
+    geometry = FBP_SCANS["fan full turn"]
+    sinogram, weights = ellipse_sinogram(geometry, **DISC), torch.ones(geometry.num_views, 1)
+    weights[::4] = 0
+    kept = [view for view in range(geometry.num_views) if view % 4]
+    others = ray_transform(geometry.select(kept), GRID, dtype=torch.float64)
+    weighted = fbp(fbp_ray("fan full turn"), sinogram, weights=weights.expand(sinogram.shape))
+    assert torch.equal(weighted, fbp(others, sinogram[kept]))
+
+
 def test_fbp_refuses_what_does_not_fit():
     ray = ray_transform(SCANS["fan"], GRID)
+    with pytest.raises(InputError, match="positive weight"):
+        fbp(ray, torch.zeros(ray.range_shape), weights=torch.zeros(ray.range_shape))
     with pytest.raises(InputError, match="filter 'cosine' is unknown"):
         fbp(ray, torch.zeros(5, 150), filter="cosine")
     with pytest.raises(InputError, match="5 views of 150 detectors"):

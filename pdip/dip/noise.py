@@ -128,10 +128,11 @@ def _selected_rays(scan, ray) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of A as images (k, h, w), the sinogram and ``W^{-1/2}`` at k rays."""
     views, detectors = ray.range_shape
     weights = scan.weights if scan.weights is not None else torch.ones_like(scan.sinogram)
+    measured = (weights > 0).any(1).nonzero()[:, 0].cpu()
     most = min(MAX_RAYS, MAX_SPECTRA_BYTES // (16 * math.prod(ray.domain_shape)))
-    width = min(detectors, max(1, most // min(views, 4)))
-    count = min(views, max(1, most // width))
-    which = torch.linspace(0, views - 1, count).round().long()
+    width = min(detectors, max(1, most // max(1, min(len(measured), 4))))
+    count = min(len(measured), max(1, most // width))
+    which = measured[torch.linspace(0, len(measured) - 1, count).round().long()]
     start = (detectors - width) // 2
     index = (which[:, None] * detectors + torch.arange(start, start + width)).reshape(-1)
     index = index[weights.reshape(-1)[index].cpu() > 0]

@@ -130,7 +130,7 @@ Tell = Callable[[str], None]
 
 def fbp_start(data: DataTerm, tell: Tell = lambda text: None) -> tuple[Start, ...]:
     """Filtered backprojection into networks of random weights."""
-    image = fbp(data.ray, data.sinogram * (data.weights > 0))
+    image = fbp(data.ray, data.sinogram, weights=data.weights)
     start = Start(
         image=image,
         warm=False,
@@ -194,7 +194,7 @@ def _converged_tv(data: DataTerm, tv_weight: float, tell: Tell) -> tuple[Image, 
 def mixed_start(data: DataTerm, tell: Tell = lambda text: None) -> tuple[Start, ...]:
     """In turn from TV reconstruction and FBP: their errors differ, so their mean is better."""
     (warm,) = tv_start(data, tell)
-    image = fbp(data.ray, data.sinogram * (data.weights > 0))
+    image = fbp(data.ray, data.sinogram, weights=data.weights)
     return warm, replace(warm, image=image, warm=False, learning_rate=4e-4)
 
 

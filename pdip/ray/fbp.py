@@ -21,7 +21,13 @@ from pdip.typing import Image, Sinogram
 FILTERS = ("hann", "ramp")
 
 
-def fbp(ray: RayTransform, sinogram: Sinogram, *, filter: str = "hann") -> Image:
+def fbp(
+    ray: RayTransform,
+    sinogram: Sinogram,
+    *,
+    filter: str = "hann",
+    weights: Sinogram | None = None,
+) -> Image:
     """Filtered backprojection of ``sinogram`` onto the grid of ``ray``.
 
     The backprojection interpolates linearly on the detector, so every engine gives the same
@@ -33,12 +39,15 @@ def fbp(ray: RayTransform, sinogram: Sinogram, *, filter: str = "hann") -> Image
         ray: gives geometry and grid.
         sinogram: line integrals, (*batch, views, detectors), dimensionless.
         filter: "hann" (ramp times a Hann window, the usual choice with noise) or "ramp".
+        weights: (views, detectors); rays of weight 0 count as 0, and where they are a whole view,
+            its neighbours stand for its angle.
 
     Returns:
         Attenuation, (*batch, height, width), 1/mm; zero where no ray passes.
 
     Raises:
-        InputError: unknown filter, or a sinogram that does not fit the geometry.
+        InputError: unknown filter, a sinogram that does not fit the geometry, or no ray of
+            positive weight.
     """
     if filter not in FILTERS:
         raise InputError(f"fbp filter '{filter}' is unknown; expected one of: {', '.join(FILTERS)}")
@@ -47,10 +56,17 @@ def fbp(ray: RayTransform, sinogram: Sinogram, *, filter: str = "hann") -> Image
             f"sinogram has shape {tuple(sinogram.shape)} but the geometry has "
             f"{ray.range_shape[0]} views of {ray.range_shape[1]} detectors; was it transposed?"
         )
-    weights = fan_weights(ray.geometry) if is_fan(ray.geometry) else parallel_weights(ray.geometry)
-    weighted = sinogram * torch.from_numpy(weights).to(sinogram)
-    filtered = filter_rows(weighted, axis_pitch_mm(ray.geometry), filter)
-    return backproject(filtered, ray.geometry, ray.grid)
+    geometry = ray.geometry
+    if weights is not None:
+        measured = (weights > 0).any(1)
+        if not measured.any():
+            raise InputError("expected a ray of positive weight, got none")
+        sinogram = (sinogram * (weights > 0))[..., measured, :]
+        geometry = geometry.select(measured.nonzero()[:, 0].tolist())
+    angular = fan_weights(geometry) if is_fan(geometry) else parallel_weights(geometry)
+    weighted = sinogram * torch.from_numpy(angular).to(sinogram)
+    filtered = filter_rows(weighted, axis_pitch_mm(geometry), filter)
+    return backproject(filtered, geometry, ray.grid)
 
 
 def axis_pitch_mm(geometry) -> float:
