@@ -69,7 +69,8 @@ def main() -> None:
         parser.error("give --result and --ground-truth, or --quick")
     out = Path("runs/quick") if given.quick else given.result
     run = quick_run() if given.quick else finished_run(given.result, given.ground_truth)
-    found = measured(*run, samples=given.samples, block=given.block)
+    block = 4 if given.quick else given.block
+    found = measured(*run, samples=given.samples, block=block)
     out.mkdir(parents=True, exist_ok=True)
     path = out / EVALUATION
     path.write_text(json.dumps(found, indent=2))

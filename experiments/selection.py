@@ -14,7 +14,7 @@ import pdip
 from pdip.candidates import grid, merged
 from pdip.experiment import QUICK, Case, Rows, save_figure
 from pdip.experiment_command import experiment_parser, parsed, perform, positive
-from pdip.kept import Kept
+from pdip.kept import Kept, steps_of
 from pdip.report import draw_selection, picks_table, scores
 from pdip.result import mean_of
 from pdip.settings import Settings, plain
@@ -39,9 +39,11 @@ def measured(case: Case, names, candidates: dict[str, Settings]) -> Iterator[dic
     """The numbers of the candidates of these names on one scan, compared with all of them."""
     scan, truth, _ = case.measure()
     found, whole = pdip.select(scan, candidates), Kept()
+    whole.prepare(candidates.values())
     for score in (score for score in found.scores if score.name in names):
         row = {"held_out_score": score.mean, "conditional_evidence": score.conditional_evidence}
-        row |= {"winner": score is found.winner, "margin": vars(found.margin(score))}
+        margin = None if score.failure else vars(found.margin(score))
+        row |= {"winner": score is found.winner, "margin": margin}
         settings = candidates[score.name]
         yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
 
@@ -57,6 +59,7 @@ def main() -> None:
     if given.quick:
         base = merged(base, QUICK)
     candidates = {name: Settings.of(merged(base, own)) for name, own in grid(over).items()}
+    candidates = dict(sorted(candidates.items(), key=lambda item: steps_of(item[1])))
     kept, asked = Rows(given.out), []
     resolved = {name: plain(settings.resolved()) for name, settings in candidates.items()}
     for case in given.cases:

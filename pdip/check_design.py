@@ -11,7 +11,7 @@ from pdip.errors import InputError
 from pdip.scan import Scan
 from pdip.scan.checks import check_seed
 from pdip.typing import Mask
-from pdip.withholding import random_rays, used_rays, without_rays
+from pdip.withholding import random_rays, used_rays, used_views, without_rays
 
 WITHHELD = ("auto", "views", "rays")
 REGIONS = {
@@ -33,8 +33,8 @@ class CheckDesign:
     """How :func:`pdip.check_calibration` withholds rays and what it recalibrates.
 
     Args:
-        withhold: views: whole views, evenly spread; rays: single rays at random; auto: views from
-            10 views on, else rays.
+        withhold: views: whole views, evenly spread among those of positive weight; rays: single
+            rays at random; auto: views from 10 views on, else rays.
         share: of the rays or views that are withheld, of views at least 3.
         noise: free: the noise level is found with the scale of the std; given: as the evidence
             has it.
@@ -75,7 +75,7 @@ class CheckDesign:
         """Whether views or rays are withheld."""
         if self.withhold != "auto":
             return self.withhold
-        return "views" if scan.geometry.num_views >= LEAST_VIEWS else "rays"
+        return "views" if len(used_views(scan)) >= LEAST_VIEWS else "rays"
 
     def withheld(self, scan: Scan) -> Mask:
         """The rays of a scan to withhold, (views, detectors); none of weight 0.
@@ -84,15 +84,15 @@ class CheckDesign:
             InputError: too few views or rays to withhold some and fit the rest.
         """
         marked = torch.zeros(scan.sinogram.shape, dtype=torch.bool)
-        views = scan.geometry.num_views
         if self.kind(scan) == "views":
-            count = max(LEAST_WITHHELD, round(self.share * views))
-            if views < 2 * LEAST_WITHHELD:
+            views = used_views(scan)
+            count = max(LEAST_WITHHELD, round(self.share * len(views)))
+            if len(views) < 2 * LEAST_WITHHELD:
                 raise InputError(
                     f"expected at least {2 * LEAST_WITHHELD} views to withhold some of them, got "
-                    f"{views}; withhold rays with --calibration.withhold rays"
+                    f"{len(views)}; withhold rays with --calibration.withhold rays"
                 )
-            marked[((torch.arange(count) + 0.5) * views / count).long()] = True
+            marked[views[((torch.arange(count) + 0.5) * len(views) / count).long()]] = True
         else:
             marked = random_rays(scan, self.seed, self.share)
         used = used_rays(scan)

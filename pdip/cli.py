@@ -42,7 +42,7 @@ from pdip.run_files import (
     write_volumes,
 )
 from pdip.scan import Scan, Stack
-from pdip.selection import select
+from pdip.selection import select, withheld_kind
 from pdip.stack_run import SliceOutcome, StackRun
 from pdip.stages import Listener, Observer
 from pdip.terminal import TRACEBACK, Terminal, quiet_libraries, say_anything
@@ -150,10 +150,11 @@ def run_select(command: argparse.Namespace) -> int:
     name = f"{Path(command.sinogram).stem}-select"
     directory = RunDirectory(command.out or Path("runs") / name)
     seed = sections["dip"].get("seed", 0)
-    shared = {"scan": reading, "select": {"seed": seed}}
 
     def run(terminal: Observer) -> None:
         scan = read_one(command.sinogram, command.geometry, reading)
+        withheld = {"seed": seed, "withheld": withheld_kind(scan)}
+        shared = {"scan": reading, "select": withheld}
         with begun(directory, scan, shared, command):
             kept = DirectoryKept(directory, scan, shared, terminal.warned)
             compared = with_earlier(candidates, directory, terminal.warned)

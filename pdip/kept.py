@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 
 from torch import Tensor
@@ -28,30 +28,52 @@ def identity(settings: Settings, sections: Sequence[str] | None = None) -> str:
 
     The settings of the calibration check are none of them.
     """
+    telling = _telling(settings)
+    return json.dumps({name: telling[name] for name in sections or telling}, sort_keys=True)
+
+
+def departures(settings: Settings) -> int:
+    """How many settings that make a difference to the result are not the shipped ones."""
+    shipped, own = _telling(Settings()), _telling(settings)
+    return sum(own[part][key] != value for part in own for key, value in shipped[part].items())
+
+
+def _telling(settings: Settings) -> dict[str, dict]:
+    """The settings that a result depends on."""
     resolved = settings.resolved()
     resolved.pop(CHECK)
     for section, key in ANYWHERE:
         resolved[section].pop(key)
-    return json.dumps({name: resolved[name] for name in sections or resolved}, sort_keys=True)
+    return resolved
 
 
-def fit_and_steps(settings: Settings) -> tuple[str, int]:
-    """A text that is the same for fits that differ in ``dip.max_steps`` only, and that number."""
-    steps = settings.resolved()["dip"]["max_steps"]
-    return identity(replace(settings, dip={**settings.dip, "max_steps": 1}), FIT_SECTIONS), steps
+def steps_of(settings: Settings) -> int:
+    """How many steps a fit takes at most."""
+    return settings.resolved()["dip"]["max_steps"]
+
+
+def fit_but_for_steps(settings: Settings) -> str:
+    """A text that is the same for fits that differ in their most steps only."""
+    return identity(replace(settings, dip={**settings.dip, "max_steps": 1}), FIT_SECTIONS)
 
 
 class Kept:
     """Where scores and fits of candidates are kept; this one in memory. Subclasses elsewhere.
 
-    The fit of a candidate goes on where that of one before ended that differs from it in fewer
-    ``dip.max_steps`` only, so that a row of stopping points costs one fit: the evidence every so
-    many steps. The result is, bit for bit, that of a fit of its own.
+    Once :meth:`prepare` has told which are compared, the fit of a candidate goes on where that of
+    one before ended that differs from it in fewer ``dip.max_steps`` only: a row of stopping points
+    costs one fit. The result is, bit for bit, that of a fit of its own.
     """
 
     def __init__(self) -> None:
         self._scores: dict[str, Score] = {}
+        self._ends: dict[str, set[int]] = {}
         self._shorter: dict[str, tuple[int, MemoryKeeper]] = {}
+
+    def prepare(self, candidates: Iterable[Settings]) -> None:
+        """Tell which candidates are compared, so that only what others go on from is kept."""
+        for settings in candidates:
+            self._ends.setdefault(fit_but_for_steps(settings), set()).add(steps_of(settings))
 
     def checkpoints(self, settings: Settings) -> Checkpoints:
         """Where the stages of a candidate are kept."""
@@ -70,9 +92,9 @@ class Kept:
 
     def _shorter_fit(self, settings: Settings) -> Keeper:
         """How far the fit of the same settings but for the number of steps has come."""
-        name, steps = fit_and_steps(settings)
+        name, steps = fit_but_for_steps(settings), steps_of(settings)
         reached, keeper = self._shorter.get(name, (0, MemoryKeeper()))
-        if steps < reached:
+        if steps < reached or len(self._ends.get(name, ())) < 2:
             return Keeper()
         self._shorter[name] = steps, keeper
         return keeper

@@ -33,7 +33,15 @@ from torch import Tensor
 from pdip.check_design import CheckDesign
 from pdip.errors import ComputationError, InputError, OutputError
 from pdip.evidence import Conditional, Profile, log_evidence
-from pdip.kept import FIT_SECTIONS, Borrowing, Kept, fit_and_steps, identity
+from pdip.kept import (
+    FIT_SECTIONS,
+    Borrowing,
+    Kept,
+    departures,
+    fit_but_for_steps,
+    identity,
+    steps_of,
+)
 from pdip.pipeline import reconstruct
 from pdip.posterior import ImagePosterior
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
@@ -95,11 +103,12 @@ def select(
             f"expected rays enough to withhold some of them, got {scan.sinogram.numel()}; compare "
             "settings on a larger scan"
         )
+    kept.prepare(settings.values())
     scores, lenders, said, spent = {}, {}, set(), {}
     # Longer fits go on from shorter ones; otherwise the order stays.
-    for name, candidate in sorted(settings.items(), key=lambda item: fit_and_steps(item[1])[1]):
+    for name, candidate in sorted(settings.items(), key=lambda item: steps_of(item[1])):
         observer.started(name)
-        fit, steps = fit_and_steps(candidate)
+        fit, steps = fit_but_for_steps(candidate), steps_of(candidate)
         shorter = sum(seconds for end, seconds in spent.get(fit, {}).items() if end < steps)
         place = kept.checkpoints(candidate)
         score = kept.recall(candidate)
@@ -127,23 +136,21 @@ def select(
     return Selection(
         scores=ordered,
         fits=tuple(number[name] for name in shared),
-        departures=tuple(departures(candidate) for candidate in settings.values()),
+        departures=tuple(map(departures, settings.values())),
         views=held_out.nonzero()[:, 0].cpu(),
     )
 
 
 def withheld_from_all(scan: Scan, seed: int) -> Tensor:
     """The rays that no candidate sees, (views, detectors) bool: views where there are enough."""
-    design = CheckDesign()
-    if design.kind(scan) == "views":
-        return design.withheld(scan)
+    if withheld_kind(scan) == "views":
+        return CheckDesign().withheld(scan)
     return random_rays(scan, seed + SEED_OFFSET) & used_rays(scan)
 
 
-def departures(settings: Settings) -> int:
-    """How many settings differ from the shipped ones."""
-    shipped, own = Settings().resolved(), settings.resolved()
-    return sum(own[part][key] != value for part in own for key, value in shipped[part].items())
+def withheld_kind(scan: Scan) -> str:
+    """Whether whole "views" are withheld from the candidates, or single "rays"."""
+    return CheckDesign().kind(scan)
 
 
 def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> Score:

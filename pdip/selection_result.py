@@ -73,19 +73,17 @@ class Margin:
     Attributes:
         mean: difference of the held-out scores, nats a ray, not negative.
         standard_error: of that mean, views taken as independent.
-        num_views: from which rays were withheld.
+        quantile: standard errors beyond which it decides.
     """
 
     mean: float
     standard_error: float
-    num_views: int
+    quantile: float
 
     @property
     def decides(self) -> bool:
-        """Whether its 95 % interval over views, Student's t, lies above 0."""
-        if self.num_views < 2:
-            return False
-        return self.mean > quantile_of(self.num_views) * self.standard_error
+        """Whether it lies beyond what chance makes of equal candidates."""
+        return self.mean > self.quantile * self.standard_error
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.standard_error:.3f}"
@@ -135,15 +133,18 @@ class Selection:
         Neighbouring rays err together, so whole views are what is repeated: with ``D_v`` the sum
         over the n_v rays of view v of the difference d, ``d̄ = Σ D_v / n`` and ``se² =
         V/(V-1) Σ_v (D_v - n_v d̄)² / n²`` (the linearised variance of a ratio; Cochran 1977, §6).
+        It decides beyond Student's t of V - 1 degrees of freedom at 95 % for all comparisons with
+        the best score together (Bonferroni).
         """
         difference = self.best.held_out - score.held_out
         views, place = self.views.unique(return_inverse=True)
         count, mean = len(views), float(difference.mean())
         if count < 2:
-            return Margin(mean, math.inf if mean else 0.0, count)
+            return Margin(mean, math.inf if mean else 0.0, math.inf)
         rest = torch.zeros(count, dtype=torch.float64).index_add(0, place, difference - mean)
         variance = float(rest.square().sum()) * count / (count - 1) / len(difference) ** 2
-        return Margin(mean, math.sqrt(variance), count)
+        comparisons = max(sum(score.failure is None for score in self.scores) - 1, 1)
+        return Margin(mean, math.sqrt(variance), quantile_of(count, comparisons))
 
     @property
     def sentence(self) -> str:
@@ -164,13 +165,14 @@ class Selection:
             margin = f"by {self.margin(second)} nats a ray over {second.name}"
             return f"{self.winner.name} foretells the withheld rays best, {margin}."
         margin, views = self.margin(self.equals[1]), len(self.views.unique())
+        asked = f"{margin.quantile:.1f} standard errors" if views > 1 else "more than one view"
+        near = "nearest to the shipped settings" if self.winner is not self.best else "the first"
         said = (
             f"undecided: {self.best.name} leads by {margin} nats a ray over "
-            f"{self.equals[1].name}, but the rays of {views} withheld view{'s' * (views > 1)} do "
-            f"not tell {', '.join(s.name for s in self.equals)} apart"
+            f"{self.equals[1].name}, but {asked} would have to lie between candidates to tell them "
+            f"apart by {views} withheld view{'s' * (views > 1)}; of "
+            f"{', '.join(s.name for s in self.equals)} {self.winner.name} is taken, {near}"
         )
-        if self.winner is not self.best:
-            said += f"; {self.winner.name} is nearest to the shipped settings and taken"
         fastest, next_fastest = sorted(self.equals, key=lambda score: score.seconds)[:2]
         if fastest.seconds < CLEARLY_FASTER * next_fastest.seconds:
             said += f"; {fastest.name} is the fastest of them"
@@ -186,7 +188,8 @@ class Selection:
         lines = []
         for name, *numbers in rows:
             cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
-            lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+            mark = "  winner" if name == self.winner.name else ""
+            lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip() + mark)
         failed = [f"{s.name}: {s.sentence}" for s in self.scores if s.failure is not None]
         return "\n".join([*lines, *failed, LEGEND])
 
@@ -206,7 +209,7 @@ class Selection:
             "winner": self.winner.name,
             "sentence": self.sentence,
             "best": self.best.name,
-            "not_told_apart": [score.name for score in self.equals],
+            "undecided": [s.name for s in self.equals] if len(self.equals) > 1 else [],
             "withheld_rays": len(self.views),
             "views": len(self.views.unique()),
             "candidates": [

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from pdip.scan import Scan
 from pdip.typing import Mask
 
 HELD_OUT_FRACTION = 0.15
-"""Share of the rays withheld by the objective ``conditional`` and where settings are compared."""
+"""Share of the rays withheld by the objective ``conditional``, by the fit that stops by withheld
+rays, and where settings are compared on few views."""
 
 
 def used_rays(scan: Scan) -> Mask:
@@ -18,6 +20,11 @@ def used_rays(scan: Scan) -> Mask:
     if scan.weights is None:
         return torch.ones_like(scan.sinogram, dtype=torch.bool)
     return scan.weights > 0
+
+
+def used_views(scan: Scan) -> Tensor:
+    """The numbers of the views with a ray of positive weight, ascending, on the CPU."""
+    return used_rays(scan).any(1).nonzero()[:, 0].cpu()
 
 
 def random_rays(scan: Scan, seed: int, share: float = HELD_OUT_FRACTION) -> Mask:

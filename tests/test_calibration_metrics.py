@@ -352,8 +352,9 @@ def test_bands_of_evaluate_hold_its_values_and_are_wider_for_larger_blocks(corre
     for name, band in found.bands.items():
         assert band.value == values[name] and band.low < band.high
     assert found.bands["crps"].standard_error > 1.2 * fine.bands["crps"].standard_error
-    with pytest.raises(InputError, match="block of at least 1 pixel"):
-        evaluate(mean, std, truth, block=0)
+    for side in (0, 5):
+        with pytest.raises(InputError, match="blocks of at least 1 pixel and at most 4"):
+            evaluate(mean, std, truth, block=side)
 
 
 def test_evaluate_does_not_depend_on_the_dtype(correlated):

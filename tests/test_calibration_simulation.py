@@ -152,6 +152,7 @@ def test_blocks_are_squares_wrapped_at_the_border():
 
 def test_what_cannot_be_resampled_is_refused():
     for tensors, block in (((), None), ((normal(3), normal(4)), None), ((normal(3),), 2),
-                           ((normal(3, 4), normal(4, 3)), 2), ((normal(3, 4),), 0)):  # fmt: skip
+                           ((normal(3, 4), normal(4, 3)), 2), ((normal(3, 4),), 0),
+                           ((normal(6, 8),), 4)):  # fmt: skip
         with pytest.raises(InputError, match="expected"):
             bands.check(tensors, block)

@@ -45,8 +45,8 @@ def bootstrap(
     Args:
         statistic: the score, called with tensors like those given.
         tensors: resampled together; (images, ...), or with ``block`` (height, width) each.
-        block: side of the blocks in pixels, larger than the errors' correlation; None to resample
-            images.
+        block: side of the blocks in pixels, larger than the errors' correlation and at most half
+            the image's shorter side; None to resample images.
         level: of the band.
         resamples: how often to draw anew.
         generator: source of randomness, on the CPU.
@@ -98,9 +98,14 @@ def check(tensors: tuple[Tensor, ...], block: int | None) -> None:
         raise InputError("expected at least one tensor to resample, got none")
     first = tensors[0].shape
     alike = all(x.shape == first if block else x.shape[:1] == first[:1] for x in tensors)
-    if not alike or not first or (block is not None and (block < 1 or len(first) != 2)):
+    flat = block is not None and len(first) != 2
+    if not alike or not first or flat:
         kind = "tensors (images, ...)" if block is None else "images (height, width)"
         raise InputError(
-            f"expected {kind} that agree and a block of at least 1 pixel, got "
-            f"{', '.join(str(tuple(x.shape)) for x in tensors)} and block {block}"
+            f"expected {kind} that agree, got {', '.join(str(tuple(x.shape)) for x in tensors)}"
+        )
+    if block is not None and not 1 <= block <= min(first) // 2:
+        raise InputError(
+            f"expected blocks of at least 1 pixel and at most {min(first) // 2}, half the image's "
+            f"side, as larger ones are all the same, got {block}"
         )

@@ -155,11 +155,11 @@ def evaluate(
             there is no covariance, the densities of patches with fewer pixels than samples.
         pixel_mm: side of a pixel, for the frequencies of the spectrum.
         block: adds the bands, from blocks of this side in pixels: larger than the errors'
-            correlation, much smaller than the image.
+            correlation, at most half the image.
 
     Raises:
-        InputError: shapes differ, a value is not finite, a std is not positive, or a block of
-            less than one pixel.
+        InputError: shapes differ, a value is not finite, a std is not positive, or a block is
+            below 1 or above half the image's shorter side.
         ComputationError: the covariance is not positive definite.
 
     Example:

@@ -52,9 +52,14 @@ def resampled_views(view: Tensor, *, resamples: int = 1000, seed: int = 0) -> tu
     return often.to(view.device), number
 
 
-def quantile_of(num_views: int) -> float:
-    """How many standard errors a band goes either way: Student's t of V - 1 degrees of freedom."""
-    return float(stdtrit(num_views - 1, (1 + LEVEL) / 2))
+def quantile_of(num_views: int, comparisons: int = 1) -> float:
+    """How many standard errors a band goes either way: Student's t of V - 1 degrees of freedom.
+
+    Args:
+        num_views: V, at least 2.
+        comparisons: bands that hold together as often as a single one (Bonferroni).
+    """
+    return float(stdtrit(num_views - 1, 1 - (1 - LEVEL) / 2 / comparisons))
 
 
 def mean_bands(values: Tensor, view: Tensor, *, kind: str = "number") -> list[ViewBand]:

@@ -42,7 +42,8 @@ def train_restarts(training: Training, network: UNet, count: int) -> list[Traine
         starts = [training.starts[number % len(training.starts)] for number in missing]
         if not attempt:
             starts = _without_warm_up(starts, len(training.before))
-        part = training.within(f"{network.activation.name}.{attempt}")
+        again = ".".join(["", *map(str, missing)]) if attempt else ""
+        part = training.within(f"{network.activation.name}.{attempt}{again}")
         new = _train_together(part, starts, networks, slower)
         if new is None:
             return None

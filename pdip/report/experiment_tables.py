@@ -101,7 +101,7 @@ def markdown_table(
     for values, group in grouped(rows, by).items():
         failed = sum("failure" in row for row in group)
         count = f"{len(group) - failed}" + (f" + {failed} failed" if failed else "")
-        cells = (_cell([row.get(metric) for row in group]) for metric in metrics)
+        cells = (cell_of([row.get(metric) for row in group]) for metric in metrics)
         lines.append(_line([*values, count, *cells]))
     return "\n".join(lines)
 
@@ -110,7 +110,8 @@ def _line(cells: Iterable[Any]) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def _cell(values: Iterable[float | None]) -> str:
+def cell_of(values: Iterable[float | None]) -> str:
+    """Mean ± standard error as a cell of a table; a dash for nothing."""
     mean, error = mean_and_error(values)
     if math.isnan(mean):
         return "–"

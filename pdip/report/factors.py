@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from pdip.calibration.recalibration import RANGE
 from pdip.report.canvas import COLOURS, blank_figure
-from pdip.report.experiment_tables import grouped, mean_and_error
+from pdip.report.experiment_tables import cell_of, grouped
 
 TRUTHS = {
     "true_of_rays": "of the withheld rays without noise",
@@ -16,8 +17,6 @@ TRUTHS = {
     "true_of_pixels": "of the pixels, all rays",
 }
 """Key of a row -> root mean square error over the claimed one, of what."""
-RANGE = (0.1, 12.0)
-"""Of the axes: factors that are drawn."""
 
 Row = Mapping[str, Any]
 
@@ -25,10 +24,11 @@ Row = Mapping[str, Any]
 def factors_table(rows: Sequence[Row]) -> str:
     """Markdown, a line for each setting: how often the interval held the true factors.
 
-    What rescaling gained is the mean over scans whose std it changed, of the pixels' marginals.
+    Of those intervals that determine the factor; others hold nearly anything. What rescaling
+    gained is the mean over scans whose std it changed, of the pixels' marginals.
 
     Args:
-        rows: one for each scan; those with a ``failure`` are left out.
+        rows: one for each scan; of those with a ``failure`` the number follows after a plus.
     """
     heads = (
         "views", "noise", "scans", "determined", "rescaled",
@@ -36,16 +36,15 @@ def factors_table(rows: Sequence[Row]) -> str:
         "nats a pixel gained by rescaling",
     )  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    done = [row for row in rows if "failure" not in row]
-    for (views, noise), own in grouped(done, ("views", "noise")).items():
-        held = [sum(holds(row, key) for row in own) for key in TRUTHS]
+    for (views, noise), group in grouped(rows, ("views", "noise")).items():
+        own = [row for row in group if "failure" not in row]
+        failed = f" + {len(group) - len(own)} failed" if len(own) < len(group) else ""
+        known = [row for row in own if row["determined"]]
+        held = [sum(holds(row, key) for row in known) for key in TRUTHS]
         written = [row for row in own if row["written"]]
-        mean, error = mean_and_error(
-            row["log_likelihood_recalibrated"] - row["log_likelihood"] for row in written
-        )
+        gained = [row["log_likelihood_recalibrated"] - row["log_likelihood"] for row in written]
         cells = (
-            views, noise, len(own), sum(row["determined"] for row in own), len(written), *held,
-            f"{mean:.3f} ± {error:.3f}" if written else "–",
+            views, noise, f"{len(own)}{failed}", len(known), len(written), *held, cell_of(gained),
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
