@@ -216,7 +216,7 @@ OWN: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], list[str]]]] 
         add_reconstruct,
     ),
     "select": (
-        "which settings suit a scan, without ground truth",
+        "which settings suit a scan, by views withheld from all, without ground truth",
         "pdip select --sinogram scan.npz --over network.channels=16,32",
         add_select,
     ),

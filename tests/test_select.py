@@ -471,6 +471,10 @@ def test_the_command_prints_the_table_and_writes_the_winner(files, tmp_path, cap
     }
     won = yaml.safe_load((out / "winner.yaml").read_text())["network"]["channels"]
     assert f"network.channels={won}" == record["winner"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "withheld_kind", lambda scan: "views")
+        assert command(files, out, "--over", "network.channels=4,6", "--resume") == 2
+        assert "select.withheld was rays and is now views" in capsys.readouterr().err
     assert command(files, out, "--over", "network.channels=4,6", "--seed", "1", "--resume") == 2
     assert "select.seed was 0 and is now 1" in capsys.readouterr().err
 
