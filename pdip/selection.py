@@ -23,7 +23,6 @@ of the evidence, by a gap that grows with number and scale of the weights. It is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -31,8 +30,8 @@ import torch
 from torch import Tensor
 
 from pdip.check_design import CheckDesign
+from pdip.checkpoints import Checkpoints
 from pdip.errors import ComputationError, InputError, OutputError
-from pdip.evidence import Conditional, Profile, log_evidence
 from pdip.kept import (
     FIT_SECTIONS,
     Borrowing,
@@ -43,10 +42,8 @@ from pdip.kept import (
     steps_of,
 )
 from pdip.pipeline import reconstruct
-from pdip.posterior import ImagePosterior
-from pdip.posterior.image_posterior import MAX_DENSE_PIXELS
+from pdip.predictive import conditional_evidence, log_predictive, profile_evidence
 from pdip.report.words import WARNING
-from pdip.result import Result, mean_of
 from pdip.scan import Scan
 from pdip.selection_result import Score, Selection
 from pdip.settings import Settings
@@ -55,7 +52,6 @@ from pdip.withholding import random_rays, used_rays, without_rays
 
 SEED_OFFSET = 2**31
 """Keeps these withheld rays apart from those that a fit of the same seed withholds for itself."""
-SAMPLES, CHUNK = 1024, 64
 
 
 def select(
@@ -104,29 +100,10 @@ def select(
             "settings on a larger scan"
         )
     kept.prepare(settings.values())
-    scores, lenders, said, spent = {}, {}, set(), {}
+    comparison = _Comparison(scan, held_out, observer, kept)
     # Longer fits go on from shorter ones; otherwise the order stays.
-    for name, candidate in sorted(settings.items(), key=lambda item: steps_of(item[1])):
-        observer.started(name)
-        fit, steps = fit_but_for_steps(candidate), steps_of(candidate)
-        shorter = sum(seconds for end, seconds in spent.get(fit, {}).items() if end < steps)
-        place = kept.checkpoints(candidate)
-        score = kept.recall(candidate)
-        lender = lenders.setdefault(identity(candidate, FIT_SECTIONS), place)
-        if score is None:
-            place = place if lender is place else Borrowing(place, lender)
-            try:
-                told = Told(observer, name, said)
-                score = score_of(scan, held_out, candidate, told, place)
-                score = replace(score, seconds=score.seconds + shorter)
-                if score.failure is None:
-                    spent.setdefault(fit, {})[steps] = score.fit_seconds
-            except InputError as error:
-                kept.forget(candidate)
-                raise InputError(f"candidate {name!r}: {error}") from None
-            kept.keep(candidate, score)
-        scores[name] = replace(score, name=name)
-        observer.finished(name, scores[name].sentence)
+    rising = sorted(settings.items(), key=lambda item: steps_of(item[1]))
+    scores = {name: comparison.score(name, candidate) for name, candidate in rising}
     ordered = tuple(scores[name] for name in settings)
     if all(score.failure is not None for score in ordered):
         first = ordered[0]
@@ -139,6 +116,55 @@ def select(
         departures=tuple(map(departures, settings.values())),
         views=held_out.nonzero()[:, 0].cpu(),
     )
+
+
+class _Comparison:
+    """Scores candidates one after another; a fit that several share is made once.
+
+    Args:
+        scan, held_out, observer, kept: of :func:`select`.
+    """
+
+    def __init__(self, scan: Scan, held_out: Tensor, observer: Observer, kept: Kept) -> None:
+        self._scan, self._held_out = scan, held_out
+        self._observer, self._kept = observer, kept
+        self._lenders: dict[str, Checkpoints] = {}
+        self._fit_seconds: dict[str, dict[int, float]] = {}
+        self._said: set[str] = set()
+
+    def score(self, name: str, candidate: Settings) -> Score:
+        """The score of a candidate, kept or new.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        self._observer.started(name)
+        place = self._kept.checkpoints(candidate)
+        lender = self._lenders.setdefault(identity(candidate, FIT_SECTIONS), place)
+        score = self._kept.recall(candidate)
+        if score is None:
+            place = place if lender is place else Borrowing(place, lender)
+            told = Told(self._observer, name, self._said)
+            try:
+                score = score_of(self._scan, self._held_out, candidate, told, place)
+            except InputError as error:
+                self._kept.forget(candidate)
+                raise InputError(f"candidate {name!r}: {error}") from None
+            score = self._with_shorter_fits(candidate, score)
+            self._kept.keep(candidate, score)
+        score = replace(score, name=name)
+        self._observer.finished(name, score.sentence)
+        return score
+
+    def _with_shorter_fits(self, candidate: Settings, score: Score) -> Score:
+        """The score with the seconds of the fits that this one went on from."""
+        if score.failure is not None:
+            return score
+        spent = self._fit_seconds.setdefault(fit_but_for_steps(candidate), {})
+        steps = steps_of(candidate)
+        shorter = sum(seconds for end, seconds in spent.items() if end < steps)
+        spent[steps] = score.fit_seconds
+        return replace(score, seconds=score.seconds + shorter)
 
 
 def withheld_from_all(scan: Scan, seed: int) -> Tensor:
@@ -176,75 +202,6 @@ def score_of(scan: Scan, held_out: Tensor, settings, observer, checkpoints) -> S
         stop_reason=result.fit.stop_reason,
         assumptions=result.assumptions,
     )
-
-
-def log_predictive(result: Result, scan: Scan, held_out: Tensor) -> Tensor:
-    """``log N(y_i; (A x*)_i, (A Cov Aᵀ)_ii + σ²/w_i)`` of every ray marked: (h,) float64.
-
-    σ² is the mean over restarts of what the evidence chose, as the covariance is that of their
-    mixture.
-
-    Args:
-        result: of a fit without these rays.
-        scan: with them.
-        held_out: (views, detectors) bool.
-    """
-    ray = result.evidence[0].model.ray
-    rays = held_out.reshape(-1).nonzero()[:, 0].to(ray.device)
-    measured = scan.sinogram.to(ray.device).reshape(-1)[rays].double()
-    noise = mean_of(float(found.model.noise_variance) for found in result.evidence)
-    variance = signal_variance(result.posterior, ray, rays) + noise / ray_weights(scan, rays)
-    error = measured - ray.forward(result.image).reshape(-1)[rays].double()
-    return -0.5 * (error.square() / variance + (2 * math.pi * variance).log())
-
-
-def ray_weights(scan: Scan, rays: Tensor) -> Tensor:
-    """w of the rays at these flat positions, (h,) float64."""
-    if scan.weights is None:
-        return torch.ones(len(rays), dtype=torch.float64, device=rays.device)
-    return scan.weights.to(rays.device).reshape(-1)[rays].double()
-
-
-def signal_variance(posterior: ImagePosterior, ray, rays: Tensor) -> Tensor:
-    """``diag(A Cov Aᵀ)`` at flat positions of rays: (h,) float64.
-
-    Exact where the full covariance is kept, else from 1 024 samples (relative error 4.4 %).
-    """
-    shape = posterior.image.shape
-    if posterior.image.numel() <= MAX_DENSE_PIXELS:
-        covariance = posterior.covariance().to(ray.device, ray.dtype)
-        across = ray.forward(covariance.reshape(-1, *shape)).flatten(1)[:, rays]
-        seen = ray.forward(across.mT.reshape(-1, *shape)).flatten(1)[:, rays]
-        return seen.diagonal().double().clamp(min=0)
-    generator = torch.Generator(posterior.image.device).manual_seed(0)
-    total = torch.zeros(len(rays), dtype=torch.float64, device=rays.device)
-    for _ in range(SAMPLES // CHUNK):
-        deviations = posterior.sample(CHUNK, generator=generator) - posterior.image
-        seen = ray.forward(deviations.to(ray.device, ray.dtype)).flatten(1)[:, rays]
-        total += seen.double().square().sum(0)
-    return total / SAMPLES
-
-
-def conditional_evidence(result: Result, scan: Scan, held_out: Tensor) -> float:
-    """``log p(y_h | y_f)`` of the linear model at its hyperparameters, mean over restarts, nats."""
-
-    def of(model) -> float:
-        whole = model if model.measurement.compression is None else model.compressed(None)
-        objective = Conditional(held_out.to(model.image.device))
-        return float(log_evidence(whole, scan, objective=objective, solver=result.plan.solver))
-
-    with torch.no_grad():
-        return mean_of(of(found.model) for found in result.evidence)
-
-
-def profile_evidence(result: Result, scan: Scan) -> float:
-    """``log p(y_f)`` of the linear model at its hyperparameters, mean over restarts, nats."""
-    solver, objective = result.plan.solver, Profile()
-    with torch.no_grad():
-        return mean_of(
-            float(log_evidence(found.model, scan, objective=objective, solver=solver))
-            for found in result.evidence
-        )
 
 
 def checked(candidates: Mapping[str, Settings | Mapping]) -> dict[str, Settings]:

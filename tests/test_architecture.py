@@ -16,7 +16,7 @@ LEVELS = (
     ("check_design", "stages", "settings", "device", "interruption", "region", "result",
      "run_identity", "tensor_file", "folder", "folder_lock", "run_directory", "checkpoints",
      "passes", "plan", "pipeline", "withholding", "in_sample", "withheld", "calibration_check",
-     "stack_run", "selection_result", "kept", "selection"),
+     "stack_run", "predictive", "selection_result", "kept", "selection"),
     ("config", "candidates", "export", "arguments", "terminal", "run_report", "run_files",
      "commands", "cli", "__main__", "experiment", "experiment_command"),
 )  # fmt: skip

@@ -12,15 +12,16 @@ from test_cli import strict_json
 from test_pipeline import Notes
 
 import pdip
-from pdip import cli, pipeline, selection
+from pdip import cli, pipeline, predictive, selection
 from pdip.candidates import USUAL, candidates_of, grid, read_candidates, with_earlier
 from pdip.dip.descent import Descent
 from pdip.errors import ComputationError, InputError
 from pdip.keeper import Keeper
 from pdip.kept import DirectoryKept, Kept, identity
+from pdip.predictive import conditional_evidence, log_predictive, signal_variance
 from pdip.run_directory import RunDirectory
 from pdip.scan import shepp_logan
-from pdip.selection import SEED_OFFSET, conditional_evidence, log_predictive, signal_variance
+from pdip.selection import SEED_OFFSET
 from pdip.selection_result import Score, Selection
 from pdip.settings import Settings
 from pdip.withholding import random_rays
@@ -116,11 +117,11 @@ def test_signal_variance_from_samples_agrees_with_the_exact_one(judged, monkeypa
     result, _, held_out = judged
     rays, ray = held_out.reshape(-1).nonzero()[:, 0], result.evidence[0].model.ray
     exact = signal_variance(result.posterior, ray, rays)
-    monkeypatch.setattr(selection, "MAX_DENSE_PIXELS", 10)
-    monkeypatch.setattr(selection, "SAMPLES", 256)
+    monkeypatch.setattr(predictive, "MAX_DENSE_PIXELS", 10)
+    monkeypatch.setattr(predictive, "SAMPLES", 256)
     sampled = signal_variance(result.posterior, ray, rays)
     crossing = exact > 0  # the others pass the image by
-    z = (sampled / exact - 1)[crossing] / math.sqrt(2 / selection.SAMPLES)
+    z = (sampled / exact - 1)[crossing] / math.sqrt(2 / predictive.SAMPLES)
     assert not torch.equal(sampled, exact) and float(z.abs().max()) < 4
     assert bool((sampled[~crossing] == 0).all())
 
