@@ -165,13 +165,15 @@ class Selection:
             margin = f"by {self.margin(second)} nats a ray over {second.name}"
             return f"{self.winner.name} foretells the withheld rays best, {margin}."
         margin, views = self.margin(self.equals[1]), len(self.views.unique())
-        asked = f"{margin.quantile:.1f} standard errors" if views > 1 else "more than one view"
-        near = "nearest to the shipped settings" if self.winner is not self.best else "the first"
+        chance = f"with {views} withheld views a lead below {margin.quantile:.1f} standard errors"
+        if views < 2:
+            chance = "with a single withheld view any lead"
+        near = "leads" if self.winner is self.best else "is nearest to the shipped settings"
         said = (
             f"undecided: {self.best.name} leads by {margin} nats a ray over "
-            f"{self.equals[1].name}, but {asked} would have to lie between candidates to tell them "
-            f"apart by {views} withheld view{'s' * (views > 1)}; of "
-            f"{', '.join(s.name for s in self.equals)} {self.winner.name} is taken, {near}"
+            f"{self.equals[1].name}, and {chance} may be chance; of those not told apart "
+            f"({', '.join(s.name for s in self.equals)}) the winner is {self.winner.name}, "
+            f"which {near}"
         )
         fastest, next_fastest = sorted(self.equals, key=lambda score: score.seconds)[:2]
         if fastest.seconds < CLEARLY_FASTER * next_fastest.seconds:

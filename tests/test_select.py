@@ -159,7 +159,8 @@ def test_of_candidates_not_told_apart_the_one_nearest_to_the_shipped_settings_is
     numbers = {first: 2, second: 2, third: 1, 3: 0}
     near = replace(close, departures=tuple(numbers[place] for place in range(4)))
     assert near.best is close.scores[first] and near.winner is close.scores[third]
-    assert f"{near.winner.name} is taken, nearest to the shipped settings" in near.sentence
+    taken = f"the winner is {near.winner.name}, which is nearest to the shipped settings"
+    assert taken in near.sentence and "with 40 withheld views a lead below" in near.sentence
     assert replace(near, departures=(1, 1, 1, 0)).winner is near.best
     clear = replace(invented(0.0, 1.0), departures=(0, 1))
     assert clear.winner is clear.best and "nearest" not in clear.sentence
@@ -248,6 +249,7 @@ def test_candidates_before_are_compared_again_unless_they_are_given(tmp_path):
 def test_one_view_alone_decides_nothing():
     found = invented(0.0, 1.0, views=1)
     assert math.isinf(found.margin(found.scores[0]).standard_error) and len(found.equals) == 2
+    assert "with a single withheld view any lead may be chance" in found.sentence
 
 
 def test_table_ranks_the_candidates_and_says_who_has_no_result():
