@@ -104,14 +104,10 @@ class CheckDesign:
         if int(marked.any(1).sum()) < LEAST_BAND:
             raise InputError(
                 f"expected withheld rays of at least {LEAST_BAND} views, as how sure the check is "
-                f"shows in how views differ, got all of one; {self._otherwise(scan)}"
+                "shows in how views differ, got all of one; give more views or raise "
+                "--calibration.share."
             )
         return marked
-
-    def _otherwise(self, scan: Scan) -> str:
-        if self.kind(scan) == "views":
-            return "withhold rays with --calibration.withhold rays."
-        return "give more views or raise --calibration.share."
 
     def without(self, scan: Scan, withheld: Mask) -> Scan:
         """The scan of the other rays: of the other views, or with weight 0 for single rays."""

@@ -79,14 +79,20 @@ def test_what_cannot_be_withheld_is_refused():
 def test_rays_of_a_single_view_are_refused_as_nothing_shows_how_views_differ():
     with pytest.raises(InputError, match="rays of at least 2 views.*give more views"):
         CheckDesign().withheld(scan_of(1))
-    weights = torch.zeros(10, 7)
-    weights[:3] = 1
-    with pytest.raises(InputError, match="rays of at least 2 views.*--calibration.withhold rays"):
-        CheckDesign().withheld(scan_of(10, weights))
+
+
+def test_views_without_weight_are_none_that_could_be_withheld():
     weights = torch.zeros(10, 7)
     weights[[1, 5, 8]] = 1
-    with pytest.raises(InputError, match="no ray is left to fit"):
-        CheckDesign().withheld(scan_of(10, weights))
+    scan = scan_of(10, weights)
+    found = CheckDesign().withheld(scan)
+    assert 0 < int(found.sum()) < 21 and not found[weights == 0].any()
+    with pytest.raises(InputError, match="at least 6 views.*got 3.*--calibration.withhold rays"):
+        CheckDesign(withhold="views").withheld(scan)
+    weights = torch.ones(12, 7)
+    weights[3] = weights[7] = 0
+    found = CheckDesign().withheld(scan_of(12, weights))
+    assert found.any(1).nonzero()[:, 0].tolist() == [1, 6, 10]
 
 
 @pytest.mark.parametrize(
