@@ -13,9 +13,9 @@ from torch import Tensor
 class Keeper:
     """One place for the state of a long computation; this one keeps nothing. Subclasses store.
 
-    A stage that is called again with the same arguments first asks its places what they hold and
-    goes on from there, to the same result bit for bit. A state is named tensors and nothing else;
-    what is kept and what is recalled are copies.
+    A stage that is called again with the same arguments, or a fit with more steps, first asks its
+    places what they hold and goes on from there, to the same result bit for bit. A state is named
+    tensors and nothing else; what is kept and what is recalled are copies.
 
     Example:
         >>> keeper = Keeper().within("fit").within("restart 0")
