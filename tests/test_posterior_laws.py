@@ -1,6 +1,7 @@
 """Laws of the posterior against dense algebra, and of its samples against its closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,19 @@ def test_mean_and_covariance_are_dense_algebra(name, storage):
     assert relative(posterior.covariance(), covariance) < EXACT
     assert relative(posterior.std().flatten(), covariance.diagonal().sqrt()) < EXACT
     assert torch.equal(posterior.image, posterior.model.image)
+
+
+def test_covariance_of_rounded_gram_bases_is_positive_definite():
+    model, scan, _ = build(MODELS["through nugget"])
+    latent, floor = model.features.latent, Posterior(model, scan)._floor
+    lost = 10 * floor / float(model.slope.square().max() * model.prior.coefficients().sum())
+    rounded = latent.pixel_gram - lost * torch.ones_like(latent.pixel_gram)
+    features = replace(model.features, latent=replace(latent, pixel_gram=rounded))
+    model = replace(model, features=features, log_nugget_variance=None)
+    posterior = Posterior(model, scan)
+    values = torch.linalg.eigvalsh(posterior.covariance())
+    assert values[0] > floor * (1 - 1e-9)
+    assert math.isfinite(posterior.log_prob(posterior.image))
 
 
 @pytest.mark.slow

@@ -189,7 +189,13 @@ class Posterior(ImagePosterior):
         whitened = self._whitened * slope + self._whitened_nugget
         prior.sub_(whitened.mT @ whitened)
         prior.diagonal().clamp_(min=0).add_(unexplained + self._floor)
-        return (prior + prior.mT) / 2
+        covariance = (prior + prior.mT) / 2
+        if bool(torch.linalg.cholesky_ex(covariance).info):
+            # Gram bases of single precision are indefinite by 3e-9 of the prior's variance, which
+            # is more than the floor where that is a thousand times the image's.
+            values, vectors = torch.linalg.eigh(covariance)
+            covariance = (vectors * values.clamp(min=self._floor)) @ vectors.mT
+        return covariance
 
     @cached_property
     def _whitened_nugget(self) -> Tensor | float:
@@ -217,8 +223,10 @@ class Posterior(ImagePosterior):
         return float(self._form(weights.reshape(1, -1).double())[0, 0])
 
     def _form(self, functionals: Tensor) -> Tensor:
-        """``B Cov Bᵀ`` for rows B (k, pixels), one VJP each."""
+        """``B Cov Bᵀ`` for rows B (k, pixels), one VJP each where the image is not small."""
         model = self.model
+        if model.features.latent.pixel_gram is not None:
+            return functionals @ self._dense @ functionals.mT
         _, slope, unexplained = (part.reshape(-1) for part in self._pushed)
         sloped = functionals * slope
         rows = model.jacobian.adjoint(sloped.reshape(-1, *self.image.shape).to(self.image))
