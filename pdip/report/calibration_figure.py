@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from pdip.errors import InputError
+from pdip.report.canvas import COLOURS, blank_figure
 from pdip.report.overview import UNIT
 
-# Okabe and Ito (2008): told apart by colour-blind eyes; the dashes tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FAINT = {"color": "0.55", "linewidth": 1.0, "zorder": 1}
 SIZE_INCHES = (9.6, 6.0)
@@ -39,8 +37,7 @@ def draw_calibration(calibrations: Mapping[str, Mapping[str, Any]]) -> Figure:
             f"expected 1 to {len(COLOURS)} calibrations to draw, got {len(calibrations)}; draw "
             "several figures"
         )
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(*SIZE_INCHES)
     axes = figure.subplots(2, 3)
     drawn = (draw_coverage, draw_quantiles, draw_reliability, draw_sparsification, draw_spectrum)
     for draw, axis in zip(drawn, axes.flat, strict=False):

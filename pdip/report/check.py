@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 from torch import Tensor
@@ -16,6 +15,7 @@ from pdip.calibration.held_out import half_width
 from pdip.calibration.recalibration import Scales
 from pdip.calibration.verdict import are_too_narrow, calls_for
 from pdip.calibration.view_bands import mean_bands, resampled_views
+from pdip.report.canvas import blank_figure
 from pdip.report.overview import PANEL_INCHES
 from pdip.strict_json import strict
 
@@ -95,8 +95,7 @@ def draw_check(check) -> Figure:
     Returns:
         the figure, not yet saved.
     """
-    figure = Figure(figsize=(2.6 * PANEL_INCHES, 2.3 * PANEL_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(2.6 * PANEL_INCHES, 2.3 * PANEL_INCHES)
     (quantiles, covered), (errors, correlated) = figure.subplots(2, 2)
     lines = {"as predicted": (check.rays, BLUE), "noise alone": (check.rays.at(scale=0.0), GREY)}
     if calls_for(check.scales):

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pdip.report import canvas
 from pdip.report.experiment_tables import grouped, mean_and_error
 from pdip.scan import ImageGrid
 
-# Okabe & Ito (2008); with the markers a series can be told apart in grey, too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (*canvas.COLOURS, "#000000")
 LINES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.2
@@ -116,8 +115,7 @@ def draw_prior_samples(rows: Sequence[Row], grid: ImageGrid) -> Figure:
     """
     images = [np.array(row["draws"]) for row in rows]
     columns = max(len(part) for part in images)
-    figure = Figure(figsize=(2.3 * columns, 2.2 * len(rows) + 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas.blank_figure(2.3 * columns, 2.2 * len(rows) + 3.0)
     places = figure.add_gridspec(len(rows) + 1, columns, height_ratios=[1] * len(rows) + [1.2])
     largest = max(float(np.quantile(np.abs(part), 0.999)) for part in images)
     half_height, half_width = (side / 2 for side in grid.size_mm)
@@ -158,8 +156,7 @@ def _draw_histograms(axis, rows: Sequence[Row]) -> None:
 
 def _figure(num_rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     size = (PANEL_WIDTH * columns, PANEL_HEIGHT * num_rows + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas.blank_figure(*size)
     return figure, figure.subplots(num_rows, columns, squeeze=False)
 
 

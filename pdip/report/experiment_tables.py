@@ -97,17 +97,37 @@ def markdown_table(
     ``rows`` counts those with a result; of the others, whose ``failure`` says why there is none,
     the number follows after a plus.
     """
-    lines = [_line([*by, "rows", *metrics]), "|---" * (len(by) + 1 + len(metrics)) + "|"]
-    for values, group in grouped(rows, by).items():
-        failed = sum("failure" in row for row in group)
-        count = f"{len(group) - failed}" + (f" + {failed} failed" if failed else "")
-        cells = (cell_of([row.get(metric) for row in group]) for metric in metrics)
-        lines.append(_line([*values, count, *cells]))
-    return "\n".join(lines)
+    return markdown(
+        [*by, "rows", *metrics],
+        (
+            [
+                *values,
+                count_of(group),
+                *(cell_of([row.get(metric) for row in group]) for metric in metrics),
+            ]
+            for values, group in grouped(rows, by).items()
+        ),
+    )
 
 
-def _line(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table of any cells.
+
+    Example:
+        >>> print(markdown(["views", "error"], [[5, 0.1]]))
+        | views | error |
+        |---|---|
+        | 5 | 0.1 |
+    """
+    cells = (" | ".join(map(str, line)) for line in (heads, *lines))
+    head, *body = (f"| {line} |" for line in cells)
+    return "\n".join([head, "|---" * len(heads) + "|", *body])
+
+
+def count_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many rows have a result, and after a plus how many have none."""
+    failed = sum("failure" in row for row in rows)
+    return f"{len(rows) - failed}" + (f" + {failed} failed" if failed else "")
 
 
 def cell_of(values: Iterable[float | None]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pdip.calibration.recalibration import RANGE
 from pdip.report.canvas import COLOURS, blank_figure
-from pdip.report.experiment_tables import cell_of, grouped
+from pdip.report.experiment_tables import cell_of, count_of, grouped, markdown
 
 TRUTHS = {
     "true_of_rays": "of the withheld rays without noise",
@@ -35,19 +35,16 @@ def factors_table(rows: Sequence[Row]) -> str:
         *(f"interval holds that {name}" for name in TRUTHS.values()),
         "nats a pixel gained by rescaling",
     )  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = []
     for (views, noise), group in grouped(rows, ("views", "noise")).items():
         own = [row for row in group if "failure" not in row]
-        failed = f" + {len(group) - len(own)} failed" if len(own) < len(group) else ""
         known = [row for row in own if row["determined"]]
         held = [sum(holds(row, key) for row in known) for key in TRUTHS]
         written = [row for row in own if row["written"]]
         gained = [row["log_likelihood_recalibrated"] - row["log_likelihood"] for row in written]
-        cells = (
-            views, noise, f"{len(own)}{failed}", len(known), len(written), *held, cell_of(gained),
-        )  # fmt: skip
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        counts = (count_of(group), len(known), len(written))
+        lines.append((views, noise, *counts, *held, cell_of(gained)))
+    return markdown(heads, lines)
 
 
 def holds(row: Row, key: str) -> bool:

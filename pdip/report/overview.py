@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
+from pdip.report.canvas import blank_figure
 from pdip.scan import ImageGrid
 from pdip.typing import Image
 
@@ -49,11 +49,7 @@ def draw_overview(image: Image, std: Image, truth: Image | None, grid: ImageGrid
     """
     rows = panels(*(None if x is None else x.detach().cpu().numpy() for x in (image, std, truth)))
     columns = max(len(row) for row in rows)
-    figure = Figure(
-        figsize=(PANEL_INCHES * columns, 0.3 + 0.84 * PANEL_INCHES * len(rows)),
-        layout="constrained",
-    )
-    FigureCanvasAgg(figure)
+    figure = blank_figure(PANEL_INCHES * columns, 0.3 + 0.84 * PANEL_INCHES * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     half_height, half_width = (side / 2 for side in grid.size_mm)
     extent = (-half_width, half_width, -half_height, half_height)

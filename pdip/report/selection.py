@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from pdip.report.canvas import COLOURS, blank_figure
+from pdip.report.experiment_tables import cell_of, markdown, mean_and_error
 
 CRITERIA = {
     "winner": "pdip select",
@@ -18,7 +20,6 @@ CRITERIA = {
     "network_weights_evidence": "network-weights evidence",
 }
 TRUTHS = {"psnr": "PSNR (dB)", "log_likelihood": "log-likelihood (nats a pixel)"}
-COLOURS = ("#0072B2", "#E69F00")  # Okabe and Ito: told apart by colour-blind eyes
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,6 @@ class Picks:
     truth: str
     losses: tuple[float, ...]
     share: float
-
-    @property
-    def mean_loss(self) -> float:
-        return sum(self.losses) / len(self.losses)
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean loss over scans; 0 for a single one."""
-        count = len(self.losses)
-        rest = sum((loss - self.mean_loss) ** 2 for loss in self.losses)
-        return math.sqrt(rest / (count - 1) / count) if count > 1 else 0.0
 
 
 def picks(rows: Sequence[dict[str, Any]]) -> list[Picks]:
@@ -72,20 +62,25 @@ def picks(rows: Sequence[dict[str, Any]]) -> list[Picks]:
 
 def picks_table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: how often each criterion picked the best, and what its picks lost."""
-    lines = ["| picked by | judged by | best picked | mean loss | scans |", "|---" * 5 + "|"]
-    for pick in picks(rows):
-        name = CRITERIA.get(pick.criterion, "chance")
-        loss = f"{pick.mean_loss:.3f} ± {pick.standard_error:.3f}"
-        lines.append(
-            f"| {name} | {TRUTHS[pick.truth]} | {pick.share:.2f} | {loss} | {len(pick.losses)} |"
-        )
-    return "\n".join(lines)
+    heads = ("picked by", "judged by", "best picked", "mean loss", "scans")
+    return markdown(
+        heads,
+        (
+            (
+                CRITERIA.get(pick.criterion, "chance"),
+                TRUTHS[pick.truth],
+                f"{pick.share:.2f}",
+                cell_of(pick.losses),
+                len(pick.losses),
+            )
+            for pick in picks(rows)
+        ),
+    )
 
 
 def draw_selection(rows: Sequence[dict[str, Any]]) -> Figure:
     """Share of scans on which the best was picked, and the mean loss, for every criterion."""
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(10.5, 3.2)
     share_axis, *loss_axes = figure.subplots(1, 3, sharey=True)
     found = picks(rows)
     names = [CRITERIA.get(p.criterion, "chance") for p in found if p.truth == "psnr"]
@@ -94,10 +89,8 @@ def draw_selection(rows: Sequence[dict[str, Any]]) -> Figure:
         own, colour = [p for p in found if p.truth == truth], COLOURS[number]
         heights = [place + 0.4 * number - 0.2 for place in places]
         share_axis.barh(heights, [p.share for p in own], 0.38, color=colour, label=label)
-        axis.errorbar(
-            [p.mean_loss for p in own], places, xerr=[p.standard_error for p in own], fmt="o",
-            color=colour, capsize=2,
-        )  # fmt: skip
+        means, errors = zip(*(mean_and_error(p.losses) for p in own), strict=True)
+        axis.errorbar(means, places, xerr=errors, fmt="o", color=colour, capsize=2)
         axis.axvline(0, color="0.7", linewidth=0.8)
         axis.set_xlabel(f"mean loss, {label}")
         axis.locator_params(axis="x", nbins=4)

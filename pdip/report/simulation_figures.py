@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pdip.report.calibration_figure import COLOURS, DASHES, FAINT
+from pdip.report.calibration_figure import DASHES, FAINT
+from pdip.report.canvas import COLOURS, blank_figure
 from pdip.report.overview import ERROR_MAP, PANEL_INCHES, Panel, draw_panel, window
 
 
@@ -20,8 +20,7 @@ def draw_expected_coverage(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     Returns:
         the figure, not yet saved.
     """
-    figure = Figure(figsize=(PANEL_INCHES, PANEL_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(PANEL_INCHES, PANEL_INCHES)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], **FAINT)
     for (name, curve), colour, dashes in zip(curves.items(), COLOURS, DASHES, strict=False):
@@ -60,8 +59,7 @@ def draw_repeated_noise(found: Mapping[str, Any], pixel_mm: float) -> Figure:
     }
     maps = {name: np.array(found[name]) for name in titles}
     largest = max(window(values)[1] for values in maps.values())
-    figure = Figure(figsize=(3 * PANEL_INCHES, 0.9 * PANEL_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(3 * PANEL_INCHES, 0.9 * PANEL_INCHES)
     height, width = (side * pixel_mm / 2 for side in maps["claimed_map"].shape)
     for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         panel = Panel(maps[name], title, ERROR_MAP, 0.0, largest)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pdip.report.canvas import blank_figure
 from pdip.report.overview import ERROR_MAP, IMAGE_MAP, PANEL_INCHES, Panel, draw_panel, window
 from pdip.report.sentences import merged, of_slices
 from pdip.report.summary import versions
@@ -84,10 +84,7 @@ def draw_volume(
     done = np.flatnonzero(np.isfinite(means))
     columns = min(SHOWN_SLICES, len(done))
     shown = [int(done[int((column + 0.5) * len(done) / columns)]) for column in range(columns)]
-    figure = Figure(
-        figsize=(PANEL_INCHES * max(columns, 2), 2.4 * PANEL_INCHES), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = blank_figure(PANEL_INCHES * max(columns, 2), 2.4 * PANEL_INCHES)
     axes = figure.add_gridspec(3, columns, height_ratios=(1, 1, 0.6))
     low, high = window(np.stack([image[i] for i in shown]))
     largest = window(np.stack([std[i] for i in shown]))[1]
