@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cases import LINEAR, MODELS, NORMED, SMALL, ModelCase
-from dense_model import DenseModel, build, normal, relative
+from dense_model import DenseModel, build, network_fit, normal, relative
 from torch.distributions import MultivariateNormal
 from torch.func import functional_call
 
@@ -28,6 +28,7 @@ from pdip.evidence import (
 from pdip.evidence.optimise import minimise
 from pdip.linearised import features, linearise, unet_prior
 from pdip.posterior import Posterior
+from pdip.ray import ray_transform
 
 EXACT = 1e-8
 WITHOUT_NUGGET = [name for name in MODELS if MODELS[name].nugget_std is None]
@@ -182,15 +183,15 @@ def test_tv_predcp_is_its_formula_and_its_gradient_is_right(name, rate):
     model = build(MODELS[name])[0]
     prior = TVPredCP(rate)
     edges = 7 * 9 + 8 * 8
-    default = 180_000 * (44 / edges) ** 1.5 / edges / model.jacobian.network.image_scale
+    default = 180_000 * (40 / edges) ** 1.5 / edges / model.jacobian.network.image_scale
     used = default if rate is None else rate
     parts = prior.expected_tv(model)
     truth = sum(-used * kappa + slope.abs().log() for kappa, slope in parts)
-    assert relative(prior.log_prob(model), truth) < 1e-12
+    assert relative(prior.log_prob(model, 40), truth) < 1e-12
     assert len(parts) == sum(n.endswith("log_lengthscale") for n in model.names)
 
     def function(point):
-        return prior.log_prob(model.at(point))
+        return prior.log_prob(model.at(point), 40)
 
     gradient = gradient_of(function, model.log_hyperparameters)
     truth = difference_quotients(function, model.log_hyperparameters)
@@ -229,11 +230,11 @@ def test_tv_predcp_where_the_expected_tv_does_not_move_is_finite():
     model = build(MODELS["through"])[0]
     point = model.log_hyperparameters.clone()
     point[[n.endswith("log_lengthscale") for n in model.names]] = -60.0
-    assert torch.isfinite(TVPredCP().log_prob(model.at(point)))
+    assert torch.isfinite(TVPredCP().log_prob(model.at(point), 44))
 
 
 def test_tv_predcp_refuses_a_negative_rate():
-    for rate in (-1.0, float("nan")):
+    for rate in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="rate"):
             TVPredCP(rate)
 
@@ -286,7 +287,10 @@ def test_optimum_is_stationary_and_better_than_the_start(name, objective, hyperp
 
     def function(point):
         value = log_evidence(model.at(point), scan, objective=objective)
-        return value if hyperprior is None else value + hyperprior.log_prob(model.at(point))
+        if hyperprior is None:
+            return value
+        rays = 44 if scan.weights is None else int((scan.weights > 0).sum())
+        return value + hyperprior.log_prob(model.at(point), rays)
 
     best = found.model.log_hyperparameters
     start, end = float(function(before)), float(function(best))
@@ -323,6 +327,22 @@ def test_noise_stays_where_it_is_when_not_learned(name):
     assert learned.log_evidence > kept.log_evidence
     same = kept.model.log_hyperparameters == model.log_hyperparameters
     assert not same[:-1].any()
+
+
+def test_views_of_weight_zero_are_as_if_never_taken():
+    model, scan, _ = build(MODELS["through"])
+    weights = torch.ones(scan.sinogram.shape)
+    weights[1::2] = 0
+    part = scan.select(range(0, len(weights), 2))
+    ray = ray_transform(part.geometry, part.grid, engine="matrix", dtype=torch.float64)
+    fit = network_fit(MODELS["through"].network, scan.grid.shape)
+    fewer = linearise(fit, ray, model.prior, activation="through")
+    found = optimise_evidence(model, replace(scan, weights=weights))
+    other = optimise_evidence(fewer, part)
+    assert found.converged and other.converged
+    assert found.log_evidence == pytest.approx(other.log_evidence, rel=1e-6)
+    gap = found.model.log_hyperparameters - other.model.log_hyperparameters
+    assert gap.abs().max() < 1e-2
 
 
 def test_search_that_starts_far_away_is_not_called_converged_on_the_slope():

@@ -15,6 +15,6 @@ class LogNormal:
     centre: float = -4.6
     width: float = 2.0
 
-    def log_prob(self, model):
+    def log_prob(self, model, num_rays):
         distance = (model.prior.log_hyperparameters - self.centre) / self.width
         return distance.square().sum() / -2

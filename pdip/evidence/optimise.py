@@ -203,7 +203,9 @@ class _Search:
 
     def value(self, model: LinearGaussianModel) -> Scalar:
         value = self.objective.estimate(model, self.data, self.solver).value
-        return value if self.hyperprior is None else value + self.hyperprior.log_prob(model)
+        if self.hyperprior is None:
+            return value
+        return value + self.hyperprior.log_prob(model, self.data.num_rays)
 
     def run(
         self,

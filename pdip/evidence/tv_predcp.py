@@ -22,8 +22,13 @@ SMALLEST_SLOPE = 1e-10
 class Hyperprior(Protocol):
     """A prior on the hyperparameters of a model."""
 
-    def log_prob(self, model: LinearGaussianModel) -> Scalar:
-        """``log p(φ)`` up to a constant, differentiable in the model's hyperparameters; nats."""
+    def log_prob(self, model: LinearGaussianModel, num_rays: int) -> Scalar:
+        """``log p(φ)`` up to a constant, differentiable in the model's hyperparameters; nats.
+
+        Args:
+            model: at these hyperparameters.
+            num_rays: how many rays the evidence beside it sees, those of weight 0 not counted.
+        """
         ...
 
 
@@ -48,16 +53,15 @@ class TVPredCP:
     rate: float | None = None
 
     def __post_init__(self):
-        if self.rate is not None and not self.rate >= 0:
-            raise InputError(f"expected a non-negative TV-PredCP rate, got {self.rate}")
+        if self.rate is not None and not 0 <= self.rate < math.inf:
+            raise InputError(f"expected a finite, non-negative TV-PredCP rate, got {self.rate}")
 
-    def log_prob(self, model: LinearGaussianModel) -> Scalar:
+    def log_prob(self, model: LinearGaussianModel, num_rays: int) -> Scalar:
         """Sum over the blocks with a lengthscale, up to a constant; nats."""
         rate = self.rate
         if rate is None:
-            edges, rays = model.features.num_edges, math.prod(model.ray.range_shape)
-            scale = model.jacobian.network.image_scale
-            rate = DEFAULT_RATE * (rays / edges) ** 1.5 / (edges * scale)
+            edges, scale = model.features.num_edges, model.jacobian.network.image_scale
+            rate = DEFAULT_RATE * (num_rays / edges) ** 1.5 / (edges * scale)
         total = torch.zeros((), dtype=torch.float64, device=model.features.edge_mean.device)
         for kappa, slope in self.expected_tv(model):
             total = total - rate * kappa + slope.abs().clamp(min=SMALLEST_SLOPE).log()

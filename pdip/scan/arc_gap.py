@@ -32,6 +32,6 @@ def check_arc(scan: Scan) -> tuple[str, ...]:
     return (
         f"WARNING: no view was taken from {gap:.3g} of 180 degrees (between {start:.4g} and "
         f"{start + gap:.4g}, modulo 180): edges along the rays that are missing are a guess of the "
-        "prior, and error bars are least sure there"
+        "network, whose error bars can be several times too small there"
         f"{radians if np.ptp(angles) < FULL_TURN else ''}.",
     )
