@@ -141,6 +141,11 @@ def test_pixel_noise_is_the_mean_variance_of_truncated_least_squares(fitted):
     pseudo_inverse = strongest @ torch.diag(1 / values[-12:]) @ strongest.mT
     truth = 0.3 * float(pseudo_inverse.diagonal().mean())
     assert pixel_noise_variance(ray, 0.3, scan.weights) == pytest.approx(truth, rel=1e-8)
+    single = torch.zeros(ray.range_shape)
+    single[0, ray.range_shape[1] // 2] = 1
+    length = float((ray.dense().double()[single.flatten() > 0]).square().sum())
+    variance = pixel_noise_variance(ray, 0.3, single)
+    assert variance == pytest.approx(0.3 / length / matrix.shape[1], rel=1e-6)
 
 
 def test_homoscedastic_is_white_around_the_mean_of_the_restarts(fitted):

@@ -97,6 +97,17 @@ def test_stratified_coverage_finds_what_the_average_hides(large):
     assert low < 0.3 < 0.95 - band < high
 
 
+def test_places_of_pixels_are_no_order_where_their_std_is_equal(large):
+    mean, std, truth = (values.flatten()[:4000] for values in large)
+    std = std.quantile(torch.arange(1.0, 4).to(std) / 4).repeat_interleave(1334)[:4000]
+    error = (truth - mean).sort().values
+    shuffled = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
+    for score in (calibration.ence, calibration.ause, calibration.size_stratified_coverage):
+        ordered = score(torch.zeros_like(error), std, error)
+        other = score(torch.zeros_like(error), std[shuffled], error[shuffled])
+        assert ordered == pytest.approx(other, rel=1e-12)
+
+
 def test_metrics_agree_with_uncertainty_toolbox(large):
     toolbox = pytest.importorskip("uncertainty_toolbox")
     arrays = [x[:2000] for x in flat(*large)]

@@ -1,7 +1,7 @@
 """Laws of the evidence: its values against dense algebra, its gradients against differences."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from pdip.evidence import (
     optimise_evidence,
 )
 from pdip.evidence.optimise import minimise
-from pdip.linearised import features, linearise, unet_prior
+from pdip.linearised import MaternFilterGroup, features, linearise, unet_prior
 from pdip.posterior import Posterior
 from pdip.ray import ray_transform
 
@@ -224,6 +224,33 @@ def test_expected_tv_of_some_edges_stands_for_that_of_all(monkeypatch):
     for (kappa, slope), (truth, slope_truth) in zip(few, exact, strict=True):
         assert kappa == pytest.approx(float(truth), rel=0.2)
         assert slope == pytest.approx(float(slope_truth), rel=0.2)
+
+
+def test_tv_predcp_acts_on_any_group_with_a_lengthscale():
+    @dataclass(frozen=True)
+    class Smooth(MaternFilterGroup):
+        """Squared exponential: other coefficients of the same patterns, and another name."""
+
+        hyperparameters = ("log_variance", "filter.log_lengthscale")
+
+        def coefficients(self, log_h):
+            return torch.exp(log_h[0] - self.distances.to(log_h).square() / 2 / log_h[1].exp() ** 2)
+
+    model = build(MODELS["through"])[0]
+    groups = [
+        Smooth(group.name, group.parameters) if isinstance(group, MaternFilterGroup) else group
+        for group in model.prior.groups
+    ]
+    prior = replace(model.prior, groups=tuple(groups))
+    model = replace(model, prior=prior)
+    which = [i for i, n in enumerate(model.names) if n.endswith("log_lengthscale")]
+
+    def kappas(point):
+        return torch.stack([kappa for kappa, _ in TVPredCP(1.0).expected_tv(model.at(point))])
+
+    slopes = torch.stack([slope for _, slope in TVPredCP(1.0).expected_tv(model)])
+    truth = difference_quotients(kappas, model.log_hyperparameters)[which].diagonal()
+    assert len(slopes) == len(which) > 1 and relative(slopes, truth) < 1e-8
 
 
 def test_tv_predcp_where_the_expected_tv_does_not_move_is_finite():

@@ -158,13 +158,6 @@ def test_gram_bases_recombine_to_the_dense_quadratic_form(name):
     assert relative(gram, rows @ dense @ rows.T) < EXACT
 
 
-def test_coefficient_slopes_are_the_derivative_by_the_log_lengthscale():
-    group = MaternFilterGroup("block", ("weight",))
-    log_h = torch.tensor([-1.3, 0.4], dtype=torch.float64)
-    truth = torch.autograd.functional.jacobian(group.coefficients, log_h)[:, 1]
-    assert relative(group.coefficient_slopes(log_h), truth) < 1e-12
-
-
 def test_filters_have_the_six_distances_of_the_stencil():
     distances = MaternFilterGroup("block", ("weight",)).distances
     truth = torch.tensor([0, 1, math.sqrt(2), 2, math.sqrt(5), 2 * math.sqrt(2)]).double()
@@ -190,10 +183,24 @@ def test_biases_and_norms_are_groups_of_their_own():
     assert not set(unet_prior(network).parameters) & {*by_name["biases"], *norms}
 
 
+def test_normalisation_of_any_kind_is_a_group_and_biases_that_are_not_there_are_none():
+    body = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, bias=False), torch.nn.InstanceNorm2d(4, affine=True)
+    )
+    network = torch.nn.Module()
+    network.body = body
+    prior = unet_prior(network, biases=True, norms=True)
+    assert [group.name for group in prior.groups] == ["0", "norms"]
+    assert prior.groups[1].parameters == ("body.1.weight", "body.1.bias")
+
+
 def test_prior_refuses_other_kernels_and_empty_networks():
     network = UNet(1, 4)
     network.body.out = torch.nn.Conv2d(4, 1, 5, padding=2)
     with pytest.raises(InputError, match="3x3 or 1x1"):
+        unet_prior(network)
+    network.body.out = torch.nn.ConvTranspose2d(4, 1, 3, padding=1)
+    with pytest.raises(InputError, match=r"3x3 or 1x1 .* body\.out\.weight of a ConvTranspose2d"):
         unet_prior(network)
     empty = torch.nn.Module()
     empty.body = torch.nn.Sequential(torch.nn.LeakyReLU())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pdip.calibration.checks import probability
-from pdip.calibration.held_out import half_width
+from pdip.calibration.intervals import half_width
 from pdip.typing import Image
 
 

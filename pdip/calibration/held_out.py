@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pdip.calibration.intervals import half_width
 from pdip.calibration.view_bands import ViewBand, mean_bands
 from pdip.errors import InputError
 from pdip.typing import Mask, Sinogram
@@ -151,8 +152,3 @@ def _scores(rays: WithheldRays) -> ResidualScores:
 def negative_log_density(rays: WithheldRays) -> Tensor:
     """``½ (z² + log 2π v)`` of each ray, (rays,) nats."""
     return 0.5 * (rays.z.square() + (2 * math.pi * rays.variance).log())
-
-
-def half_width(level: float) -> float:
-    """Half the central interval of N(0, 1), 1.96 for 0.95."""
-    return math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pdip.calibration.checks import one_grid, probability
+from pdip.calibration.ranking import among_equals
 from pdip.calibration.residuals import z_scores
 from pdip.errors import InputError
 from pdip.typing import Pixels
@@ -87,7 +88,8 @@ def size_stratified_coverage(
         std: positive, of the same shape.
         truth: of the same shape.
         level: between 0 and 1.
-        strata: parts of (nearly) equally many pixels.
+        strata: parts of (nearly) equally many pixels; those of equal std count with their mean,
+            in whatever parts they fall.
 
     Returns:
         ``part_1`` of the smallest std to ``part_{strata}`` of the largest.
@@ -103,7 +105,7 @@ def size_stratified_coverage(
     inside = (z_scores(mean, std, truth).abs() <= half_width(level)).double().reshape(-1)
     if not 1 <= strata <= len(inside):
         raise InputError(f"expected 1 to {len(inside)} strata of that many pixels, got {strata}")
-    parts = inside[std.reshape(-1).argsort()].tensor_split(strata)
+    parts = among_equals(std.reshape(-1), inside).tensor_split(strata)
     return {f"part_{number}": float(part.mean()) for number, part in enumerate(parts, 1)}
 
 

@@ -46,6 +46,8 @@ class Sparsification:
 def reliability(mean: Pixels, std: Pixels, truth: Pixels, bins: int = 10) -> Reliability:
     """Root mean square error against predicted std (Levi et al. 2022, section 4).
 
+    Pixels of equal std count with their mean squared error, in whatever bins they fall.
+
     Args:
         mean: any shape.
         std: positive, of the same shape.
@@ -58,8 +60,9 @@ def reliability(mean: Pixels, std: Pixels, truth: Pixels, bins: int = 10) -> Rel
     z = z_scores(mean, std, truth).reshape(-1)
     if not 1 <= bins <= len(z):
         raise InputError(f"expected 1 to {len(z)} bins for {len(z)} pixels, got {bins}")
-    variance, order = std.double().square().reshape(-1).sort()
-    squares = z[order].square() * variance
+    variance = std.double().square().reshape(-1)
+    squares = among_equals(variance, z.square() * variance)
+    variance = variance.sort().values
     parts = [part.mean().sqrt() for values in (variance, squares)
              for part in values.tensor_split(bins)]  # fmt: skip
     count = torch.tensor([len(part) for part in variance.tensor_split(bins)])
@@ -97,12 +100,22 @@ def sparsification(
 
 def remaining_error(order: Tensor, squares: Tensor) -> Tensor:
     """RMSE, relative to that of all, after 0, 1, ... of the pixels largest in ``order``."""
-    _, group, count = order.unique(return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(count), dtype=squares.dtype, device=squares.device)
-    among_equals = sums.index_add(0, group, squares) / count
-    kept = among_equals.repeat_interleave(count).cumsum(0)
+    kept = among_equals(order, squares).cumsum(0)
     remaining = kept / torch.arange(1, len(squares) + 1, device=squares.device)
     return (remaining.flip(0) / squares.mean()).sqrt()
+
+
+def among_equals(order: Tensor, values: Tensor) -> Tensor:
+    """Values in ascending ``order``, where that is equal each the mean over those pixels: their
+    places in the image are no order.
+
+    Example:
+        >>> among_equals(torch.tensor([2, 1, 2]), torch.tensor([4.0, 0.0, 6.0]))
+        tensor([0., 5., 5.])
+    """
+    _, group, count = order.unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(count), dtype=values.dtype, device=values.device)
+    return (sums.index_add(0, group, values) / count).repeat_interleave(count)
 
 
 def ause(mean: Pixels, std: Pixels, truth: Pixels) -> float:

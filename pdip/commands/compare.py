@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pdip.calibration.held_out import half_width
+from pdip.calibration.intervals import half_width
 from pdip.calibration_check import CHECK
 from pdip.errors import InputError
 from pdip.folder import Folder

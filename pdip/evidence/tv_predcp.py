@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from pdip.dip.total_variation import expected_total_variation, expected_total_variation_slope
 from pdip.errors import InputError
@@ -57,7 +58,7 @@ class TVPredCP:
             raise InputError(f"expected a finite, non-negative TV-PredCP rate, got {self.rate}")
 
     def log_prob(self, model: LinearGaussianModel, num_rays: int) -> Scalar:
-        """Sum over the blocks with a lengthscale, up to a constant; nats."""
+        """Sum over the lengthscales, up to a constant; nats."""
         rate = self.rate
         if rate is None:
             edges, scale = model.features.num_edges, model.jacobian.network.image_scale
@@ -68,20 +69,22 @@ class TVPredCP:
         return total
 
     def expected_tv(self, model: LinearGaussianModel) -> list[tuple[Tensor, Tensor]]:
-        """``κ_b`` and ``∂κ_b / ∂ log ℓ_b`` for each block with a lengthscale."""
+        """``κ_b`` and ``∂κ_b / ∂ log ℓ_b`` for each lengthscale of a block."""
         features, prior = model.features, model.prior
         mean, weight = features.edge_mean, features.edge_weight
         out, start = [], 0
         for group, log_h in zip(prior.groups, prior.split(prior.log_hyperparameters), strict=True):
             bases = features.edge_variance[start : start + group.num_patterns]
             start += group.num_patterns
-            if "log_lengthscale" not in group.hyperparameters:
-                continue
-            variance = (group.coefficients(log_h) @ bases).clamp(min=SMALLEST_VARIANCE)
-            std = variance.sqrt()
-            by_log_lengthscale = group.coefficient_slopes(log_h) @ bases / (2 * std)
-            slope = expected_total_variation_slope(mean, std) @ by_log_lengthscale
-            out.append((weight * expected_total_variation(mean, std), weight * slope))
+            for place, name in enumerate(group.hyperparameters):
+                if name.rsplit(".")[-1] != "log_lengthscale":
+                    continue
+                along = torch.eye(len(log_h)).to(log_h)[place]
+                k, k_slope = jvp(group.coefficients, (log_h,), (along,))
+                std = (k @ bases).clamp(min=SMALLEST_VARIANCE).sqrt()
+                by_log_lengthscale = k_slope @ bases / (2 * std)
+                slope = expected_total_variation_slope(mean, std) @ by_log_lengthscale
+                out.append((weight * expected_total_variation(mean, std), weight * slope))
         return out
 
 

@@ -94,17 +94,29 @@ def unet_prior(
         network: a :class:`~pdip.dip.UNet` (or any module whose ``body`` has blocks of 3x3 and
             1x1 convolutions).
         biases: also one iid group of all biases of the convolutions.
-        norms: also one iid group of all parameters of normalisation layers.
+        norms: also one iid group of all parameters of normalisation layers, of whatever kind.
         variance: starting variance of every group.
         lengthscale: starting lengthscale, in pixels of the 3x3 filters.
 
     Raises:
-        InputError: a convolution with another kernel size, nothing to put a prior on, or a variance
-            or lengthscale that is not positive.
+        InputError: weights of another layer or kernel size, which would count as certain, nothing
+            to put a prior on, or a variance or lengthscale that is not positive.
     """
     check_prior(variance, lengthscale)
     groups: list[PriorGroup] = []
     modules = dict(network.named_modules())
+    others = {
+        f"{name}.{parameter}": module
+        for name, module in modules.items()
+        if not isinstance(module, nn.Conv2d)
+        for parameter, _ in module.named_parameters(recurse=False)
+    }
+    for name, module in others.items():
+        if network.get_parameter(name).ndim > 1:
+            raise InputError(
+                f"expected the weights of 3x3 or 1x1 convolutions, got {name} of a "
+                f"{type(module).__name__}; write a PriorGroup for it"
+            )
     for block, _ in network.body.named_children():
         prefix = f"body.{block}"
         convolutions = {
@@ -128,16 +140,10 @@ def unet_prior(
             for n, m in modules.items()
             if isinstance(m, nn.Conv2d) and m.bias is not None
         )
-        groups.append(IIDGroup("biases", names))
-    if norms:
-        names = tuple(
-            f"{n}.{p}"
-            for n, m in modules.items()
-            if isinstance(m, nn.GroupNorm)
-            for p in ("weight", "bias")
-        )
         if names:
-            groups.append(IIDGroup("norms", names))
+            groups.append(IIDGroup("biases", names))
+    if norms and others:
+        groups.append(IIDGroup("norms", tuple(others)))
     if not groups:
         raise InputError("expected a network with convolutions in its body, got none")
     tensors = dict(network.named_parameters())

@@ -23,7 +23,8 @@ class PriorGroup(ABC):
     Attributes:
         name: the block's name.
         parameters: names of the network parameters in the group.
-        hyperparameters: names of the entries of ``log_h``, all on log scale.
+        hyperparameters: names of the entries of ``log_h``, all on log scale. TV-PredCP acts on
+            those that end in ``log_lengthscale``.
     """
 
     name: str
@@ -107,10 +108,6 @@ class MaternFilterGroup(PriorGroup):
 
     def coefficients(self, log_h):
         return torch.exp(log_h[0] - self.distances.to(log_h) * torch.exp(-log_h[1]))
-
-    def coefficient_slopes(self, log_h: Tensor) -> Tensor:
-        """``∂k_c / ∂ log ℓ``: (6,)."""
-        return self.coefficients(log_h) * self.distances.to(log_h) * torch.exp(-log_h[1])
 
     def apply_pattern(self, pattern, vector):
         taps = (_stencil_distances() == self.distances[pattern]).to(vector)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 from torch import Tensor
 
-from pdip.calibration.held_out import half_width
+from pdip.calibration.intervals import half_width
 from pdip.calibration.recalibration import Scales
 from pdip.calibration.verdict import are_too_narrow, calls_for
 from pdip.calibration.view_bands import mean_bands, resampled_views

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from pdip.calibration.held_out import half_width
+from pdip.calibration.intervals import half_width
 from pdip.report import page_tables as tables
 from pdip.report import words
 from pdip.report.drawings import SHOWN_SPAN, draw_geometry, draw_histories

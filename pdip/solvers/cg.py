@@ -25,7 +25,7 @@ class CG(Solver):
     (stochastic Lanczos quadrature, Ubaru et al. 2017; preconditioned, Wenger et al. 2022b).
 
     Args:
-        tolerance: largest true ``‖K x - b‖ / ‖b‖`` that counts as converged.
+        tolerance: largest true ``‖K x - b‖ / ‖b‖`` that counts as converged, below 1.
         max_iterations: products with K a column at the most.
         preconditioner: how Q is found.
         num_probes: random vectors of the log-determinant and its gradient.
@@ -45,9 +45,9 @@ class CG(Solver):
     matrix_free = True
 
     def __post_init__(self):
-        if not self.tolerance > 0 or self.max_iterations < 1 or self.num_probes < 2:
+        if not 0 < self.tolerance < 1 or self.max_iterations < 1 or self.num_probes < 2:
             raise InputError(
-                "expected a positive tolerance, at least one iteration and two probes, got "
+                "expected a tolerance between 0 and 1, at least one iteration and two probes, got "
                 f"tolerance={self.tolerance}, max_iterations={self.max_iterations} and "
                 f"num_probes={self.num_probes}"
             )

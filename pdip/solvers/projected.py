@@ -62,15 +62,18 @@ class Projected(Cholesky):
                 f"expected a positive rank, largest_rank and rounds, got rank={self.rank}, "
                 f"largest_rank={self.largest_rank} and rounds={self.rounds}"
             )
+        if len(ranks) == 2:
+            raise InputError(
+                f"expected a rank or a largest_rank, got rank={self.rank} and "
+                f"largest_rank={self.largest_rank}; leave out one"
+            )
         if not self.outside > 0:
             raise InputError(f"expected a positive share left outside, got {self.outside}")
 
     def coarse(self) -> Projected:
-        return replace(
-            self,
-            rank=self.rank and math.ceil(self.rank / COARSER),
-            largest_rank=math.ceil((self.largest_rank or LARGEST_RANK) / COARSER),
-        )
+        if self.rank is not None:
+            return replace(self, rank=math.ceil(self.rank / COARSER))
+        return replace(self, largest_rank=math.ceil((self.largest_rank or LARGEST_RANK) / COARSER))
 
     def limit(self, num_rays: int) -> int:
         open_limit = num_rays if num_rays <= FEW_RAYS else LARGEST_RANK
@@ -148,6 +151,8 @@ def orthonormal(columns: Tensor) -> Tensor:
 def extended(basis: Tensor, images: Tensor) -> Tensor:
     """The basis with the range of more columns, orthonormal; columns it holds already are left
     out."""
+    if not images.shape[1]:
+        return basis
     new = outside(basis, images)
     vectors, triangle = torch.linalg.qr(new)
     kept = triangle.diagonal().abs() > RANK_TOLERANCE * images.norm(dim=0).max()
