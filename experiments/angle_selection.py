@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import pdip
-from pdip.experiment import Rows, save_figure
+from pdip.experiment import Rows, parallel_rays, save_figure, seeded
 from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.plan import plan
 from pdip.posterior import CandidateViews, next_views
@@ -38,10 +38,7 @@ QUICK = {"seeds": 1, "size": 16, "candidates": 24, "most": 7, "batch": 2, "max_s
 
 def measured(given, seed: int):
     """The object, the ray transform of all candidate views, and their scan with 5 % noise."""
-    angles = [180 * view / given.candidates for view in range(given.candidates)]
-    beam = pdip.ParallelBeam(angles, int(1.45 * given.size) | 1)
-    ray = pdip.ray_transform(beam, pdip.ImageGrid((given.size, given.size)))
-    generator = torch.Generator().manual_seed(seed)
+    ray, generator = parallel_rays(given.size, given.candidates), seeded(seed)
     middle = 180 * float(torch.rand((), generator=generator))
     turns = (middle - given.spread / 2, middle + given.spread / 2)
     truth = rectangles(ray.grid, generator, turns_deg=turns)
@@ -67,7 +64,7 @@ def experiment(given, seed: int, rows: Rows) -> list[dict]:
         model = pdip.optimise_evidence(model, part, solver=solver).model
         return CandidateViews.sampled(
             pdip.Posterior(model, part, solver), all_views, float(model.noise_variance),
-            num_samples=given.samples, generator=torch.Generator().manual_seed(0),
+            num_samples=given.samples, generator=seeded(0),
         )  # fmt: skip
 
     def chosen(strategy, taken, total):

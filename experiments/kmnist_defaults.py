@@ -55,11 +55,12 @@ def measured(case: Case, names: list[str], settings: Settings) -> Iterator[dict]
     fit_seconds = time.perf_counter() - begun
     for variant in names:
         begun = time.perf_counter()
-        posterior, noise = posteriors(fit, scan, ray, variant, settings)
         try:
+            posterior, noise = posteriors(fit, scan, ray, variant, settings)
             found = posterior_scores(posterior, truth)
         except pdip.ComputationError as error:
-            found = {"failure": str(error)}
+            yield {"failure": str(error)}
+            continue
         found["psnr_linear_mean"] = pdip.psnr(posterior.mean, truth)
         found["psnr_midpoint"] = pdip.psnr((posterior.image + posterior.mean) / 2, truth)
         found |= {"noise_std": fit.noise_std, "learned_noise_std": noise}

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 
 import pdip
-from pdip.experiment import Rows, save_figure
+from pdip.experiment import QUICK, Rows, save_figure
 from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.report import draw_arcs, edge_scores, stored_map
 from pdip.scan import drilled_disc, edge_visibility
 from pdip.settings import Settings, plain
 
 BINNING = 4  # detector elements of limited_angle.npz, as in ta_small.npz
-QUICK = {"network": {"scales": 2, "channels": 8}, "dip": {"max_steps": 60},
-         "evidence": {"max_evaluations": 10}}  # fmt: skip
 TINY = {"data": None, "size": 24, "view_step": 10, "arcs": [60], "max_steps": 60}
 
 

@@ -37,8 +37,8 @@ def measured(case: Case, names: list[str], settings: Settings) -> Iterator[dict]
         yield {"failure": str(error)}
         return
     yield scores | {
-        "estimated_over_true": result.fit.noise_std / noise_std,
-        "evidence_over_true": result.noise_std_by_evidence / noise_std,
+        "estimated_over_true": result.fit.noise_std / noise_std if noise_std else None,
+        "evidence_over_true": result.noise_std_by_evidence / noise_std if noise_std else None,
         "seconds": time.perf_counter() - begun,
     }
 

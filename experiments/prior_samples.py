@@ -13,10 +13,10 @@ from functools import partial
 import torch
 
 import pdip
+from pdip.baselines.linearised import factorised_prior
 from pdip.dip.total_variation import total_variation
-from pdip.experiment import Case, Rows, save_figure, settled
+from pdip.experiment import Case, Rows, save_figure, seeded, settled
 from pdip.experiment_command import experiment_parser, parsed, perform, positive, whole
-from pdip.linearised import IIDGroup, ParameterPrior
 from pdip.report.experiment_figures import draw_prior_samples
 from pdip.report.experiment_tables import markdown_table
 from pdip.settings import Settings
@@ -29,24 +29,16 @@ PRIORS = {
 SHOWN = 4
 
 
-def factorised(prior: ParameterPrior) -> ParameterPrior:
-    """The same groups of weights, all independent within each."""
-    groups = tuple(IIDGroup(group.name, group.parameters) for group in prior.groups)
-    start = torch.stack([log_h[0] for log_h in prior.split(prior.log_hyperparameters)])
-    return ParameterPrior(groups, prior.sizes, start)
-
-
 def measured(case: Case, names: list[str], settings: Settings, options) -> Iterator[dict]:
     """Draws under each prior of one fit's first restart, and their total variation."""
     scan, truth, ray = case.measure()
     fit = pdip.fit_dip(scan, ray, dict(settings.network), **settings.dip | {"restarts": 1})
     for name in names:
-        prior = pdip.unet_prior(fit.network)
-        prior = factorised(prior) if name.startswith("factorised") else prior
-        model = pdip.linearise(fit, ray, prior)
+        prior = factorised_prior if name.startswith("factorised") else pdip.unet_prior
+        model = pdip.linearise(fit, ray, prior(fit.network))
         model = settled(model, scan, hyperprior=PRIORS[name], **settings.evidence).model
-        generator = torch.Generator().manual_seed(options.seed)
-        weights = torch.randn(options.draws, *model.jacobian.domain_shape, generator=generator)
+        shape = (options.draws, *model.jacobian.domain_shape)
+        weights = torch.randn(shape, generator=seeded(options.seed))
         draws = model.slope * model.jacobian.forward(model.prior.root_apply(weights))
         values = total_variation(draws)
         yield {

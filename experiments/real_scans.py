@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import pdip
-from pdip.experiment import Rows, save_figure, true_image
+from pdip.experiment import QUICK, Rows, save_figure, true_image
 from pdip.experiment_command import command_line, parsed_or_quick, perform, positive
 from pdip.ray.cgls import cgls
 from pdip.report import draw_held_out, held_out_record, scores, stored_map
@@ -24,8 +24,6 @@ from pdip.scan import walnut
 
 SCANS = {"lotus": "lotus/lotus_small.npz", "htc2022": "htc2022/ta_small.npz",
          "tooth": "tooth/tooth_row0_small.npz"}  # fmt: skip
-QUICK = {"network": {"scales": 2, "channels": 8}, "dip": {"max_steps": 60},
-         "evidence": {"max_evaluations": 10}}  # fmt: skip
 TABLE = (
     "psnr", "relative_l2", "cgls.relative_l2", "coverage_95", "noise_std_by_evidence",
     "held_out.predicted.chi_squared.value", "held_out.predicted.coverage.0.95.value",

@@ -16,7 +16,7 @@ import torch
 
 import pdip
 from pdip.calibration import repeated_noise
-from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment import QUICK, Rows, parallel_rays, save_figure, seeded
 from pdip.experiment_command import (
     command_line,
     not_negative,
@@ -31,15 +31,6 @@ from pdip.settings import Settings, plain
 from pdip.strict_json import strict
 
 NUMBERS = ("claimed", "spread", "bias", "error")
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def scanner(size: int, views: int) -> pdip.RayTransform:
-    beam = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
-    return pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
 
 
 def measured(truth, ray, noise: float, draw: int, settings: Settings) -> dict:
@@ -65,7 +56,7 @@ def main() -> None:
     parser.add_argument("--phantom", type=whole, default=0, help="seed of the rectangles")
     given = parsed_or_quick(parser, {"count": 3, "size": 12, "views": 6})
     settings = Settings.of(QUICK if given.quick else {})
-    ray = scanner(given.size, given.views)
+    ray = parallel_rays(given.size, given.views)
     truth = rectangles(ray.grid, seeded(given.phantom))
     rows = Rows(Path("runs", "quick" if given.quick else "", "repeated_noise.jsonl"))
     setting = {name: value for name, value in vars(given).items() if name != "count"}

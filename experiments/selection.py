@@ -45,7 +45,11 @@ def measured(case: Case, names, candidates: dict[str, Settings]) -> Iterator[dic
         margin = None if score.failure else vars(found.margin(score))
         row |= {"winner": score is found.winner, "margin": margin}
         settings = candidates[score.name]
-        yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
+        try:
+            yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
+        except pdip.ComputationError as error:
+            unknown = dict.fromkeys((*EVIDENCES, "psnr", "log_likelihood"))
+            yield row | unknown | {"failure": str(error)}
 
 
 def main() -> None:

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import torch
-
 import pdip
-from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment import QUICK, Rows, parallel_rays, save_figure, seeded
 from pdip.experiment_command import command_line, out_path, parsed_or_quick, perform, positive
 from pdip.report.experiment_figures import draw_series
 from pdip.scan import ellipses
@@ -27,12 +25,7 @@ METRICS = {
 
 
 def stack(size: int, views: int, count: int, step: float) -> tuple[list, list]:
-    geometry = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
-    ray = pdip.ray_transform(geometry, pdip.ImageGrid((size, size)))
-
-    def seeded(seed: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
-
+    ray = parallel_rays(size, views)
     a, b = ellipses(ray.grid, seeded(1)), ellipses(ray.grid, seeded(2))
     truths = [(1 - step * k) * a + step * k * b for k in range(count)]
     scans = [

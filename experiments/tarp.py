@@ -17,7 +17,7 @@ import torch
 
 import pdip
 from pdip.calibration import bootstrap, credibility, expected_coverage, ranks, uniformity
-from pdip.experiment import QUICK, Rows, save_figure
+from pdip.experiment import QUICK, Rows, parallel_rays, save_figure, seeded
 from pdip.experiment_command import command_line, not_negative, parsed_or_quick, perform, positive
 from pdip.report import draw_expected_coverage
 from pdip.scan import rectangles
@@ -27,15 +27,9 @@ from pdip.strict_json import strict
 UNIFORM = ("credibility_phantom", "credibility_image", "rank_of_mean")
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def simulated(seed: int, size: int, views: int, noise: float):
     """A scan of random rectangles and their true image."""
-    beam = pdip.ParallelBeam([180 * v / views for v in range(views)], int(1.45 * size) | 1)
-    ray = pdip.ray_transform(beam, pdip.ImageGrid((size, size)))
-    generator = seeded(seed)
+    ray, generator = parallel_rays(size, views), seeded(seed)
     truth = rectangles(ray.grid, generator)
     return pdip.simulate(truth, ray, noise_fraction=noise, generator=generator), truth
 

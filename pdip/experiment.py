@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from pdip.errors import InputError
@@ -14,7 +15,7 @@ from pdip.linearised import LinearGaussianModel
 from pdip.posterior import relinearise
 from pdip.ray import RayTransform, ray_transform
 from pdip.report.summary import versions
-from pdip.scan import ImageGrid, ImageSet, Scan, read_ground_truth, read_images
+from pdip.scan import ImageGrid, ImageSet, ParallelBeam, Scan, read_ground_truth, read_images
 from pdip.strict_json import strict
 from pdip.typing import Image
 
@@ -62,6 +63,18 @@ class Case:
 
 QUICK_CASE = Case(read_images(None, side=8), views=4, noise=0.05, number=0)
 """The scan of ``--quick``."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A source of randomness on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def parallel_rays(side: int, views: int) -> RayTransform:
+    """Of side x side pixels of 1 mm: parallel views equally spaced over 180 degrees from 0, and a
+    detector of elements of 1 mm that sees the whole diagonal."""
+    beam = ParallelBeam([180 * view / views for view in range(views)], int(1.45 * side) | 1)
+    return ray_transform(beam, ImageGrid((side, side)))
 
 
 class Rows:

@@ -290,6 +290,6 @@ def test_slopes_are_renewed_from_the_rays_that_were_not_withheld():
 
 
 def test_settings_out_of_range_are_refused():
-    for wrong in ({"tolerance": 0}, {"max_iterations": 0}, {"num_probes": 1}):
-        with pytest.raises(InputError, match="expected a positive tolerance"):
+    for wrong in ({"tolerance": 0}, {"tolerance": 1.0}, {"max_iterations": 0}, {"num_probes": 1}):
+        with pytest.raises(InputError, match="expected a tolerance between 0 and 1"):
             CG(**wrong)

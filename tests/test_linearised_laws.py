@@ -326,7 +326,8 @@ def test_linearise_starts_at_the_noise_level_of_the_fit_and_refuses_nonsense():
     model, _, _ = build(MODELS["through"])
     assert float(model.noise_variance) == pytest.approx(0.09)
     fit = network_fit(MODELS["through"].network, (8, 9))
-    for bad in ({"activation": "after"}, {"nugget_std": 0.0}, {"nugget_std": float("nan")}):
+    wrong = [{"nugget_std": value} for value in (0.0, math.nan, math.inf)]
+    for bad in ({"activation": "after"}, *wrong):
         with pytest.raises(InputError):
             linearise(fit, model.ray, model.prior, **bad)
 

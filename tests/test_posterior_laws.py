@@ -391,6 +391,17 @@ def test_saved_samples_answer_within_their_error(mixed, monkeypatch):
     assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / 4096)
 
 
+def test_saved_posterior_draws_in_the_precision_of_its_image_and_refuses_what_has_no_root():
+    image, generator = torch.zeros(2, 3).double(), torch.Generator()
+    known = {"image": image, "mean": image, "std": image + 1}
+    for kept in ({"deviations": torch.ones(4, 2, 3)}, {"covariance": torch.eye(6)}):
+        draws = SavedPosterior(known | kept).sample(5, generator=generator.manual_seed(0))
+        assert draws.dtype == torch.float64 and draws.shape == (5, 2, 3)
+    singular = SavedPosterior(known | {"covariance": torch.ones(6, 6)})
+    with pytest.raises(ComputationError, match="leading minor 2 of 6 is not; add a floor"):
+        singular.sample(1, generator=generator)
+
+
 def test_saved_posterior_without_certificate_does_not_invent_one():
     tensors = posterior_and_truth("through")[0].tensors()
     kept = {name: tensors[name] for name in ("image", "mean", "std", "covariance")}

@@ -278,6 +278,11 @@ def test_numbers_out_of_range_are_refused(bad):
         Projected(**bad)
 
 
+def test_two_limits_of_one_rank_are_refused():
+    with pytest.raises(InputError, match="got rank=4 and largest_rank=2; leave out one"):
+        Projected(rank=4, largest_rank=2)
+
+
 @pytest.mark.parametrize(
     "vectors", [torch.linalg.qr(normal(60, 10))[0], torch.eye(60, 10).double()]
 )

@@ -83,12 +83,11 @@ def bootstrap(
 
 def block_pixels(height: int, width: int, block: int, generator: torch.Generator) -> Tensor:
     """Row-major pixel numbers of blocks drawn with replacement, as many as an image has pixels."""
-    tall, wide = min(block, height), min(block, width)
-    count = -(-height * width // (tall * wide))
+    count = -(-height * width // block**2)
     top = torch.randint(height, (count, 1, 1), generator=generator)
     left = torch.randint(width, (count, 1, 1), generator=generator)
-    rows = (top + torch.arange(tall)[:, None]) % height
-    columns = (left + torch.arange(wide)) % width
+    rows = (top + torch.arange(block)[:, None]) % height
+    columns = (left + torch.arange(block)) % width
     return (rows * width + columns).reshape(-1)[: height * width]
 
 

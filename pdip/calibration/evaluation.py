@@ -158,8 +158,9 @@ def evaluate(
             correlation, at most half the image.
 
     Raises:
-        InputError: shapes differ, a value is not finite, a std is not positive, or a block is
-            below 1 or above half the image's shorter side.
+        InputError: shapes differ, a value is not finite, a std is not positive, an image is below
+            3 x 3 or 10 pixels, the truth is constant or met exactly, or a block is below 1 or
+            above half the image's shorter side.
         ComputationError: the covariance is not positive definite.
 
     Example:

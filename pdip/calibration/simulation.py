@@ -72,7 +72,10 @@ class RepeatedNoise:
         return self.error / self.claimed
 
 
-def ranks(samples: Float[Tensor, "samples *any"], truth: Float[Tensor, "*any"]) -> Tensor:
+def ranks(
+    samples: Float[Tensor, "samples *any"],  # noqa: F821
+    truth: Float[Tensor, "*any"],
+) -> Tensor:
     """How many samples lie below the truth, 0 to ``len(samples)`` (Talts et al. 2018).
 
     Uniform over simulations whose truth is drawn from the prior, if the posterior is right.
@@ -105,7 +108,7 @@ def uniformity(values: Float[Tensor, " values"], bins: int = 10) -> Uniformity:
 
 
 def credibility(
-    samples: Float[Tensor, "samples *any"],
+    samples: Float[Tensor, "samples *any"],  # noqa: F821
     truth: Float[Tensor, "*any"],
     reference: Float[Tensor, "*any"],
 ) -> float:

@@ -15,7 +15,7 @@ from pdip.linearised.features import Features, LatentFeatures
 from pdip.linearised.jacobian import Jacobian
 from pdip.linearised.measurement import Compression, Measurement
 from pdip.linearised.prior import ParameterPrior
-from pdip.typing import Image, Scalar
+from pdip.typing import Image, Params, Scalar
 
 ACTIVATIONS = ("before", "through")
 
@@ -213,12 +213,12 @@ def linearise(
         nugget_std: starting value of τ in 1/mm, None for a model without a nugget.
 
     Raises:
-        InputError: an unknown ``activation``, or a nugget that is not positive.
+        InputError: an unknown ``activation``, or a nugget that is not positive and finite.
     """
     if activation not in ACTIVATIONS:
         raise InputError(f"expected activation 'before' or 'through', got {activation!r}")
-    if nugget_std is not None and not nugget_std > 0:
-        raise InputError(f"expected a positive nugget_std, got {nugget_std}")
+    if nugget_std is not None and not 0 < nugget_std < math.inf:
+        raise InputError(f"expected a positive, finite nugget_std, got {nugget_std}")
     jacobian = Jacobian(fit.network, fit.network_input, fit.params, prior.parameters)
     slope = jacobian.slope
     image = fit.network.image(jacobian.pre_activation)

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pdip.errors import InputError
+from pdip.errors import ComputationError, InputError
 from pdip.posterior.image_posterior import MAX_DENSE_PIXELS, ImagePosterior, saved, select
 from pdip.solvers import Solution
 from pdip.typing import Image, Mask
@@ -120,6 +120,7 @@ class SavedPosterior(ImagePosterior):
 
     Raises:
         InputError: a tensor is missing.
+        ComputationError: draws are asked of a covariance that is not positive definite.
     """
 
     def __init__(self, tensors: dict[str, Tensor]):
@@ -167,13 +168,18 @@ class SavedPosterior(ImagePosterior):
         return torch.tensordot(along, deviations, 1) / len(deviations)
 
     def sample(self, num_samples: int, *, generator: torch.Generator) -> Image:
+        place = {"generator": generator, "device": self.image.device, "dtype": self.image.dtype}
         if "deviations" in self._tensors:
-            deviations = self._tensors["deviations"]
-            draw = torch.randn(num_samples, len(deviations), generator=generator)
-            combined = torch.tensordot(draw, deviations, 1) / len(deviations) ** 0.5
-            return self.image + combined
-        root = torch.linalg.cholesky(self._tensors["covariance"].double())
-        draw = torch.randn(num_samples, len(root), generator=generator).double()
+            deviations = self._tensors["deviations"].to(self.image)
+            draw = torch.randn(num_samples, len(deviations), **place)
+            return self.image + torch.tensordot(draw, deviations, 1) / len(deviations) ** 0.5
+        root, info = torch.linalg.cholesky_ex(self._tensors["covariance"].double())
+        if bool(info):
+            raise ComputationError(
+                f"expected a positive definite covariance to draw from, got one whose leading "
+                f"minor {int(info)} of {len(root)} is not; add a floor to its diagonal"
+            )
+        draw = torch.randn(num_samples, len(root), **place).double()
         return self.image + (draw @ root.mT).reshape(-1, *self.image.shape).to(self.image)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def pooled_posterior(
 
     Raises:
         InputError: an unknown ``centre``.
-        ComputationError: a solve that did not converge.
+        ComputationError: a solve that did not converge, as of :class:`Posterior`.
     """
     if centre is None:
         plain = models[0].jacobian.network.activation.name == "none"

@@ -53,7 +53,8 @@ class Posterior(ImagePosterior):
             the image is too large for its dense algebra.
 
     Raises:
-        ComputationError: a solve that did not converge.
+        ComputationError: a solve that did not converge, but for :class:`~pdip.solvers.CG`, whose
+            ``solution`` says so: it makes the std wider.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pdip.calibration import coverage, relative_l2
+from pdip.calibration import coverage, rank_correlation, relative_l2
 from pdip.report.canvas import COLOURS, MARKERS, blank_figure
 from pdip.report.maps import draw_maps
 from pdip.typing import Image, Mask
@@ -47,7 +47,7 @@ def edge_scores(
         "unseen": within(*UNSEEN_DEG),
         "edges": [found for found in bins if found["pixels"]],
         "flat_std": float(std[~edge].mean()),
-        "rank_correlation": _rank_correlation(std, (image - truth).abs()) if known else None,
+        "rank_correlation": rank_correlation(image, std, truth) if known else None,
         "relative_l2": relative_l2(image, truth) if known else None,
     }
 
@@ -64,12 +64,6 @@ def _means(image: Image, std: Image, truth: Image | None, mask: Mask) -> dict[st
         if known
         else None,
     }
-
-
-def _rank_correlation(one: Image, other: Image) -> float:
-    from scipy.stats import spearmanr  # takes a second to load
-
-    return float(spearmanr(one.flatten(), other.flatten())[0])
 
 
 def draw_arcs(rows: Sequence[dict]) -> Figure:

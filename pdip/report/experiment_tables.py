@@ -103,7 +103,7 @@ def markdown_table(
             [
                 *values,
                 count_of(group),
-                *(cell_of([row.get(metric) for row in group]) for metric in metrics),
+                *(cell_of([row.get(metric) for row in done(group)]) for metric in metrics),
             ]
             for values, group in grouped(rows, by).items()
         ),
@@ -124,9 +124,14 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     return "\n".join([head, "|---" * len(heads) + "|", *body])
 
 
+def done(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that have a result."""
+    return [row for row in rows if "failure" not in row]
+
+
 def count_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many rows have a result, and after a plus how many have none."""
-    failed = sum("failure" in row for row in rows)
+    failed = len(rows) - len(done(rows))
     return f"{len(rows) - failed}" + (f" + {failed} failed" if failed else "")
 
 

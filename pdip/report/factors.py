@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pdip.calibration.recalibration import RANGE
 from pdip.report.canvas import COLOURS, blank_figure
-from pdip.report.experiment_tables import cell_of, count_of, grouped, markdown
+from pdip.report.experiment_tables import cell_of, count_of, done, grouped, markdown
 
 TRUTHS = {
     "true_of_rays": "of the withheld rays without noise",
@@ -37,7 +37,7 @@ def factors_table(rows: Sequence[Row]) -> str:
     )  # fmt: skip
     lines = []
     for (views, noise), group in grouped(rows, ("views", "noise")).items():
-        own = [row for row in group if "failure" not in row]
+        own = done(group)
         known = [row for row in own if row["determined"]]
         held = [sum(holds(row, key) for row in known) for key in TRUTHS]
         written = [row for row in own if row["written"]]
@@ -63,12 +63,12 @@ def draw_factors(rows: Sequence[Row]) -> Figure:
     Returns:
         the figure, not yet saved.
     """
-    done = [row for row in rows if "failure" not in row]
+    finished = done(rows)
     figure = blank_figure(10.5, 3.8)
     for axis, (key, name) in zip(figure.subplots(1, 3, sharey=True), TRUTHS.items(), strict=True):
         axis.plot(RANGE, RANGE, color="0.6", linestyle="--", linewidth=1)
         for written, colour, label in ((True, 0, "rescaled"), (False, 1, "left as it is")):
-            own = [row for row in done if row["written"] == written]
+            own = [row for row in finished if row["written"] == written]
             found = [row["factor"] for row in own]
             ends = [
                 [one["value"] - one["low"] for one in found],

@@ -37,7 +37,7 @@ def geometry_sentence(geometry: ParallelBeam | FanBeam) -> str:
     drawn = "source, rays" if fan else "rays"
     dots = "the source" if fan else "where the middle of the beam comes from"
     return (
-        f"Square: the image. Dotted circle: what every view sees. Blue: {drawn} and detector of "
+        f"Rectangle: the image. Dotted circle: what every view sees. Blue: {drawn} and detector of "
         f"the first view, orange: of the last. Small dots: {dots} in every view. The arrow is the "
         "sense of rotation."
     )
