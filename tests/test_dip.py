@@ -568,6 +568,18 @@ def test_small_image_is_fitted_as_often_as_its_start_says():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("arc_deg", "count"), [(180, 1), (70, 2)])
+def test_large_image_is_fitted_once_and_twice_over_a_limited_arc(arc_deg, count, monkeypatch):
+    monkeypatch.setattr(start, "SMALL_PIXELS", 0)
+    monkeypatch.setattr("pdip.dip.fit.SMALL_PIXELS", 0)
+    scan, _, _, noise_std = disc_scan(views=20)
+    scan = scan.select(range(20 * arc_deg // 180))
+    ray = ray_transform(scan.geometry, scan.grid)
+    result = fit_dip(scan, ray, {"channels": 4}, noise_std=noise_std, max_steps=1)
+    assert any(f"from {count} random start" in said for said in result.assumptions)
+
+
+@pytest.mark.slow
 def test_mixed_restarts_take_their_starts_in_turn():
     scan, ray, _, noise_std = disc_scan()
     data = start.DataTerm.of(scan, ray, noise_std)
@@ -597,14 +609,28 @@ def test_tv_start_raises_a_noise_level_that_no_image_explains():
 
 def test_fit_starts_from_fbp_only_for_small_images_of_few_or_noisy_rays():
     def chosen(side, rays, noise_std):
-        ray = SimpleNamespace(domain_shape=(side, side), forward=lambda x: torch.zeros(1, rays))
-        values = torch.ones(1, rays)
-        return start.choose_start(start.DataTerm(ray, values, torch.ones(1, rays), noise_std))
+        seen = torch.ones(5, rays // 5)
+        ray = SimpleNamespace(domain_shape=(side, side), forward=lambda x: 0 * seen)
+        data = start.DataTerm(ray, seen, seen, noise_std)
+        return start.choose_start(data, range(0, 180, 36))
 
     assert chosen(28, 205, 0.1) == "fbp"
     assert chosen(28, 410, 0.1) == "mixed"
     assert chosen(28, 410, 0.12) == "mixed" and chosen(28, 410, 0.13) == "fbp"
     assert chosen(41, 205, 0.1) == chosen(41, 410, 0.2) == "tv"
+
+
+def test_large_image_of_a_limited_arc_is_fitted_from_both_starts():
+    def chosen(angles_deg, weights):
+        ray = SimpleNamespace(domain_shape=(41, 41))
+        return start.choose_start(start.DataTerm(ray, weights, weights, 0.1), angles_deg)
+
+    turn = list(range(0, 180, 2))
+    everywhere = torch.ones(90, 8)
+    part = everywhere.clone()
+    part[30:] = 0
+    assert chosen(turn, everywhere) == "tv"
+    assert chosen(turn[:30], everywhere[:30]) == chosen(turn, part) == "mixed"
 
 
 @pytest.mark.slow

@@ -100,15 +100,16 @@ def fit_dip(
         start: z, the image that goes into the network over its image scale. ``"fbp"``: filtered
             backprojection. ``"tv"``: the TV reconstruction, to which the network is fitted before
             it sees the data. ``"mixed"``: one restart after another from ``"tv"`` and ``"fbp"``.
-            None: ``"tv"`` beyond 1 600 pixels; below, ``"fbp"`` with fewer rays than half the
-            pixels or a noise of more than an eighth of the measured values (root mean
-            squares), else ``"mixed"``.
+            None: ``"tv"`` beyond 1 600 pixels, or ``"mixed"`` if the views leave out an arc;
+            below, ``"fbp"`` with fewer rays than half the pixels or a noise of more than an
+            eighth of the measured values (root mean squares), else ``"mixed"``.
         learning_rate: of Adam in the first step (None: 2e-4 to 4e-4, as it suits the start).
         max_steps: the fit ends here at the latest.
         stop: ``"discrepancy"`` ends a restart when its mean squared residual falls to the noise
             level or no longer falls, ``"held_out"`` when the error on a tenth of the rays,
             withheld, has passed its minimum.
-        restarts: number of fits (None: up to 1 600 pixels 2 from ``"fbp"``, else 3; 1 beyond).
+        restarts: number of fits (None: up to 1 600 pixels 2 from ``"fbp"``, else 3; beyond, 1, or 2
+            from ``"mixed"``).
         seed: of the first restart; the others count up from it.
         before: a fit of a scan that resembles this one, such as the neighbouring slice of a stack:
             its weights are the restarts' starts, one for one, without the warm-up of ``"tv"``,
@@ -130,7 +131,8 @@ def fit_dip(
 
     starts, data, assumptions = _begin(scan, ray, noise_std, start, rule, seed, keeper, tell)
     if restarts is None:
-        restarts = starts[0].restarts if math.prod(ray.domain_shape) <= SMALL_PIXELS else 1
+        small = math.prod(ray.domain_shape) <= SMALL_PIXELS
+        restarts = starts[0].restarts if small else len(starts)
         assumptions.append(f"the network was fitted from {restarts} random start(s)")
     free_to_unbound = not isinstance(network, UNet) and "activation" not in (network or {})
     if not isinstance(network, UNet):
@@ -194,7 +196,9 @@ def _begin(
         assumptions.append(how)
     data = DataTerm.of(scan, ray, noise_std)
     seen = replace(data, weights=rule.fitting_weights(data, seed))
-    starts = _starts(name or choose_start(data), seen, keeper.within("starts"), tell)
+    starts = _starts(
+        name or choose_start(data, scan.geometry.angles_deg), seen, keeper.within("starts"), tell
+    )
     found = starts[0].noise_std
     if not found > noise_std:
         return starts, data, assumptions

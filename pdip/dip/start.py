@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from pdip.dip.tv_reconstruction import settled, tv_iterates
 from pdip.errors import InputError
 from pdip.ray import fbp
 from pdip.ray.cgls import cgls
+from pdip.scan.arc_gap import missing_arc
 from pdip.typing import Image, Sinogram
 
 SCALE_ITERATIONS = 5
@@ -205,11 +207,19 @@ STARTS: dict[str, Callable[[DataTerm, Tell], tuple[Start, ...]]] = {
 }
 
 
-def choose_start(data: DataTerm) -> str:
+def choose_start(data: DataTerm, angles_deg: Sequence[float]) -> str:
     """``"fbp"`` for small images of few or very noisy rays, where the TV reconstruction is far off;
-    ``"mixed"`` for other small images, whose fits are short; ``"tv"`` for large ones."""
+    ``"mixed"`` for other small images, whose fits are short, and for large ones where the views
+    leave out an arc, as the two starts differ in what no ray has seen; ``"tv"`` for other large
+    ones.
+
+    Args:
+        data: the rays; views without a ray of positive weight are none.
+        angles_deg: of all views.
+    """
     empty = torch.zeros(data.ray.domain_shape).to(data.sinogram)
     if empty.numel() > SMALL_PIXELS:
-        return "tv"
+        used = (data.weights > 0).any(1).tolist()
+        return "mixed" if missing_arc(list(compress(angles_deg, used))) else "tv"
     few = data.num_rays < RAYS_PER_PIXEL * empty.numel()
     return "fbp" if few or data.level(empty) < NOISY_LEVEL else "mixed"

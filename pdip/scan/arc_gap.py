@@ -1,5 +1,7 @@
 """Directions from which no view was taken."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pdip.scan.scan import Scan
@@ -16,18 +18,34 @@ FULL_TURN = 2 * np.pi
 """Angles that span less might be radians."""
 
 
-def check_arc(scan: Scan) -> tuple[str, ...]:
-    """What to say where the views leave out a part of the half turn that determines an image."""
-    angles = np.array(scan.geometry.angles_deg)
-    places = np.sort(np.mod(angles, 180.0))
+def missing_arc(angles_deg: Sequence[float]) -> tuple[float, float] | None:
+    """The part of the half turn that determines an image which views leave out.
+
+    Returns:
+        where it begins, modulo 180, and how wide it is, in degrees; None where no part is left out.
+
+    Example:
+        >>> missing_arc(range(0, 61, 2))
+        (60.0, 120.0)
+        >>> missing_arc(range(0, 180, 2)) is None
+        True
+    """
+    places = np.sort(np.mod(np.array(angles_deg, dtype=float), 180.0))
     gaps = np.diff(places, append=places[0] + 180.0)
     widest = int(gaps.argmax())
     gap, start = float(gaps[widest]), float(places[widest])
     directions = max(1, int((gaps > SAME_DEG).sum()))
     if gap < max(LEAST_DEG, min(UNEVEN * 180.0 / directions, MOST_DEG)):
+        return None
+    return None if (gaps > gap / UNEVEN).sum() >= PATTERN else (start, gap)
+
+
+def check_arc(scan: Scan) -> tuple[str, ...]:
+    """What to say where the views leave out a part of the half turn that determines an image."""
+    angles = scan.geometry.angles_deg
+    if (found := missing_arc(angles)) is None:
         return ()
-    if (gaps > gap / UNEVEN).sum() >= PATTERN:
-        return ()
+    start, gap = found
     radians = "; if they are in radians, give them with the key 'angles'"
     return (
         f"WARNING: no view was taken from {gap:.3g} of 180 degrees (between {start:.4g} and "
