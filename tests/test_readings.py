@@ -10,6 +10,7 @@ import torch
 from test_rotation_axis import as_npz, fan, parallel, simulated
 
 from pdip.scan import FanBeam, ParallelBeam, Scan, check_reading, read_scan, rectangles, walnut
+from pdip.scan.arc_gap import missing_arc
 from pdip.scan.binning import file_index, joined_index
 from pdip.scan.odd_elements import odd_elements
 from pdip.scan.open_beam import open_beam_drift
@@ -126,6 +127,13 @@ def test_simulated_scans_are_left_in_peace():
         )
         told, short = said(scan), seed % 4 == 1
         assert ("no view was taken from" in told) if short else told == "", (seed, told)
+
+
+def test_views_of_weight_zero_leave_out_their_arc():
+    angles, weights = list(range(0, 180, 2)), torch.ones(90, 5)
+    assert missing_arc(angles) is None and missing_arc(angles, weights) is None
+    weights[40:] = 0
+    assert missing_arc(angles, weights) == (78.0, 102.0)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 
 import torch
 from torch import Tensor
@@ -214,12 +213,11 @@ def choose_start(data: DataTerm, angles_deg: Sequence[float]) -> str:
     ones.
 
     Args:
-        data: the rays; views without a ray of positive weight are none.
+        data: the rays.
         angles_deg: of all views.
     """
     empty = torch.zeros(data.ray.domain_shape).to(data.sinogram)
     if empty.numel() > SMALL_PIXELS:
-        used = (data.weights > 0).any(1).tolist()
-        return "mixed" if missing_arc(list(compress(angles_deg, used))) else "tv"
+        return "mixed" if missing_arc(angles_deg, data.weights) else "tv"
     few = data.num_rays < RAYS_PER_PIXEL * empty.numel()
     return "fbp" if few or data.level(empty) < NOISY_LEVEL else "mixed"

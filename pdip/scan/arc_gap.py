@@ -1,10 +1,12 @@
 """Directions from which no view was taken."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 
 from pdip.scan.scan import Scan
+from pdip.typing import Sinogram
 
 LEAST_DEG, MOST_DEG = 30.0, 120.0
 """A gap is never named below the one, and always above the other; between them where it is"""
@@ -18,8 +20,14 @@ FULL_TURN = 2 * np.pi
 """Angles that span less might be radians."""
 
 
-def missing_arc(angles_deg: Sequence[float]) -> tuple[float, float] | None:
+def missing_arc(
+    angles_deg: Sequence[float], weights: Sinogram | None = None
+) -> tuple[float, float] | None:
     """The part of the half turn that determines an image which views leave out.
+
+    Args:
+        angles_deg: of the views, one at least.
+        weights: of the rays, (views, detectors); a view whose rays all have weight 0 is none.
 
     Returns:
         where it begins, modulo 180, and how wide it is, in degrees; None where no part is left out.
@@ -30,6 +38,8 @@ def missing_arc(angles_deg: Sequence[float]) -> tuple[float, float] | None:
         >>> missing_arc(range(0, 180, 2)) is None
         True
     """
+    if weights is not None:
+        angles_deg = list(compress(angles_deg, (weights > 0).any(1).tolist()))
     places = np.sort(np.mod(np.array(angles_deg, dtype=float), 180.0))
     gaps = np.diff(places, append=places[0] + 180.0)
     widest = int(gaps.argmax())
@@ -43,7 +53,7 @@ def missing_arc(angles_deg: Sequence[float]) -> tuple[float, float] | None:
 def check_arc(scan: Scan) -> tuple[str, ...]:
     """What to say where the views leave out a part of the half turn that determines an image."""
     angles = scan.geometry.angles_deg
-    if (found := missing_arc(angles)) is None:
+    if (found := missing_arc(angles, scan.weights)) is None:
         return ()
     start, gap = found
     radians = "; if they are in radians, give them with the key 'angles'"
