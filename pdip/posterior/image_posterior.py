@@ -130,6 +130,18 @@ class ImagePosterior(ABC):
         return total
 
 
+def positive_definite(covariance: Tensor, least: float) -> Tensor:
+    """A covariance whose eigenvalues are at least ``least``, where rounding has made it indefinite.
+
+    Gram bases of single precision are so by 3e-9 of the prior's variance, which is more than the
+    floor of the std where that variance is a thousand times the image's.
+    """
+    if not bool(torch.linalg.cholesky_ex(covariance).info):
+        return covariance
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=least)) @ vectors.mT
+
+
 def select(covariance: Tensor, mask: Mask | None) -> Tensor:
     """The rows and columns of the pixels in a mask."""
     if mask is None:

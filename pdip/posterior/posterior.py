@@ -18,6 +18,7 @@ from pdip.posterior.image_posterior import (
     MAX_DENSE_PIXELS,
     RESOLUTION,
     ImagePosterior,
+    positive_definite,
     saved,
     select,
 )
@@ -190,13 +191,7 @@ class Posterior(ImagePosterior):
         whitened = self._whitened * slope + self._whitened_nugget
         prior.sub_(whitened.mT @ whitened)
         prior.diagonal().clamp_(min=0).add_(unexplained + self._floor)
-        covariance = (prior + prior.mT) / 2
-        if bool(torch.linalg.cholesky_ex(covariance).info):
-            # Gram bases of single precision are indefinite by 3e-9 of the prior's variance, which
-            # is more than the floor where that is a thousand times the image's.
-            values, vectors = torch.linalg.eigh(covariance)
-            covariance = (vectors * values.clamp(min=self._floor)) @ vectors.mT
-        return covariance
+        return positive_definite((prior + prior.mT) / 2, self._floor)
 
     @cached_property
     def _whitened_nugget(self) -> Tensor | float:
