@@ -46,10 +46,11 @@ def measured(case: Case, names, candidates: dict[str, Settings]) -> Iterator[dic
         row |= {"winner": score is found.winner, "margin": margin}
         settings = candidates[score.name]
         try:
-            yield row | against_truth(scan, truth, settings, whole.checkpoints(settings))
+            row |= against_truth(scan, truth, settings, whole.checkpoints(settings))
         except pdip.ComputationError as error:
-            unknown = dict.fromkeys((*EVIDENCES, "psnr", "log_likelihood"))
-            yield row | unknown | {"failure": str(error)}
+            row |= dict.fromkeys((*EVIDENCES, "psnr", "log_likelihood"))
+            row["failure"] = str(error)
+        yield row
 
 
 def main() -> None:

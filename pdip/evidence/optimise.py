@@ -114,7 +114,7 @@ def optimise_evidence(
             model was compressed to; the model that is returned keeps the last choice.
         learn_noise: also choose σ², else it stays as it is.
         gradient_tolerance: of the largest projected gradient component, nats.
-        max_evaluations: of value and gradient, in each round; the line search under way is ended.
+        max_evaluations: of value and gradient, in each round; a line search goes on to its end.
         progress: called as ``progress(evaluation, usual number, text)``.
         keeper: keeps every finished round, and what it holds is not computed again.
 

@@ -310,9 +310,8 @@ class Posterior(ImagePosterior):
             nugget = model.nugget_variance.sqrt().to(h) * torch.randn(shape, **place)
             image = image + nugget
         measured = self.data.measure(model, image)
-        noise = torch.randn(measured.shape, generator=generator, device=h.device).double()
-        noise = noise * self.data.noise_std(model)
-        white = self._factor.whiten((noise - measured).mT)
+        noise = torch.randn(measured.shape, generator=generator, device=h.device)
+        white = self._factor.whiten((noise * self.data.noise_std(model) - measured).mT)
         h = h + (white.mT @ self._whitened).reshape(shape).to(h)
         if model.log_nugget_variance is not None:
             nugget = nugget + (white.mT @ self._whitened_nugget).reshape(shape).to(h)

@@ -97,17 +97,11 @@ def markdown_table(
     ``rows`` counts those with a result; of the others, whose ``failure`` says why there is none,
     the number follows after a plus.
     """
-    return markdown(
-        [*by, "rows", *metrics],
-        (
-            [
-                *values,
-                count_of(group),
-                *(cell_of([row.get(metric) for row in done(group)]) for metric in metrics),
-            ]
-            for values, group in grouped(rows, by).items()
-        ),
-    )
+    lines = []
+    for values, group in grouped(rows, by).items():
+        cells = (cell_of([row.get(metric) for row in done(group)]) for metric in metrics)
+        lines.append([*values, count_of(group), *cells])
+    return markdown([*by, "rows", *metrics], lines)
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -63,19 +63,11 @@ def picks(rows: Sequence[dict[str, Any]]) -> list[Picks]:
 def picks_table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: how often each criterion picked the best, and what its picks lost."""
     heads = ("picked by", "judged by", "best picked", "mean loss", "scans")
-    return markdown(
-        heads,
-        (
-            (
-                CRITERIA.get(pick.criterion, "chance"),
-                TRUTHS[pick.truth],
-                f"{pick.share:.2f}",
-                cell_of(pick.losses),
-                len(pick.losses),
-            )
-            for pick in picks(rows)
-        ),
-    )
+    lines = []
+    for pick in picks(rows):
+        name, share = CRITERIA.get(pick.criterion, "chance"), f"{pick.share:.2f}"
+        lines.append((name, TRUTHS[pick.truth], share, cell_of(pick.losses), len(pick.losses)))
+    return markdown(heads, lines)
 
 
 def draw_selection(rows: Sequence[dict[str, Any]]) -> Figure:
