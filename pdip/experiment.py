@@ -178,5 +178,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: of the rows; its ending is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for ending in (".png", ".pdf"):
-        figure.savefig(path.with_suffix(ending), dpi=150)
+    figure.set_dpi(150)
+    figure.canvas.print_png(path.with_suffix(".png"))
+    figure.set_layout_engine("none")  # laid out already, which is half the time of a drawing
+    figure.savefig(path.with_suffix(".pdf"), dpi=150)

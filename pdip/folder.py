@@ -62,7 +62,13 @@ class Folder:
 
     def write_figure(self, name: str, draw: Callable) -> None:
         """The matplotlib figure that ``draw()`` gives, as PNG."""
-        self.write(name, lambda stream: draw().savefig(stream, format="png", dpi=150))
+
+        def fill(stream) -> None:
+            figure = draw()
+            figure.set_dpi(150)
+            figure.canvas.print_png(stream)  # savefig draws twice, the first time for the layout
+
+        self.write(name, fill)
 
     def write_json(self, name: str, values) -> None:
         """Strict JSON: numbers that are NaN or infinite become null."""

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from jaxtyping import install_import_hook
 
 # As pdip does for itself, but before a test loads torch: idle threads sleep on shared cores.
@@ -24,3 +25,16 @@ ROOMS = [
 ]
 
 install_import_hook(ROOMS, CHECKER)
+
+
+@pytest.fixture(scope="module")
+def rough_figures():
+    """Figures that are drawn where nothing was laid out: half the time of a tiny run.
+
+    For the tests of runs, which look at numbers and files; those of figures do without it.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+        yield

@@ -24,6 +24,8 @@ from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
 from pdip.stages import Observer
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 RUN = ("--dip.restarts", "1", "--dip.max_steps", "30")
 BRIEF = (*RUN, "--check-calibration")
 ADDED = {"calibration.png", "bounds_95.npy", "check_fit.safetensors", "check_evidence.safetensors"}

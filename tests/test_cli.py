@@ -22,6 +22,8 @@ from pdip.run_files import tell_warnings
 from pdip.run_report import rebuilt
 from pdip.scan import geometry_from_dict
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 WRITTEN = {
     "reconstruction.npy", "std.npy", "posterior_mean.npy", "posterior.safetensors", "summary.json",
     "overview.png", "settings.yaml", "input.json", "fit.safetensors", "evidence.safetensors",

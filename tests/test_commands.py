@@ -21,6 +21,8 @@ from pdip.run_directory import RunDirectory
 from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 GRID = ImageGrid((8, 8))
 SUMMARY = {
     "noise_std": 0.02, "noise_std_by_evidence": 0.021, "log_evidence": 12.5, "mean_std": 0.001,

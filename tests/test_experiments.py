@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from test_cli import files, finished, strict_json
 
 import pdip
@@ -69,6 +70,7 @@ def test_quick_form_leaves_a_figure_and_numbers_that_stand_when_run_again(
     for file, content in numbers.items():
         documents = content.splitlines() if file.suffix == ".jsonl" else [content]
         assert documents and all(json.loads(document) for document in documents)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
     run(path, monkeypatch, "--quick")
     assert written(tmp_path, ".json*") == numbers
 

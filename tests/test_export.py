@@ -11,6 +11,8 @@ import yaml
 from pdip.cli import main
 from pdip.scan import ImageGrid
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 GRID = ImageGrid((4, 5), 0.5)
 SLICES = [1, 3, 8]
 RNG = np.random.default_rng(3)

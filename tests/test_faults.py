@@ -27,6 +27,8 @@ from pdip.ray import check_pair
 from pdip.ray.engine_matrix import MatrixEngine
 from pdip.run_directory import ARRAYS, RunDirectory
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 TINY = {
     "network": {"scales": 2, "channels": 4},
     "dip": {"max_steps": 3, "restarts": 1, "start": "tv", "noise_std": 0.1},

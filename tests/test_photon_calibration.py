@@ -23,6 +23,8 @@ from pdip.ray import ray_transform
 from pdip.scan import ImageGrid, ParallelBeam, Preprocessing, Scan
 from pdip.solvers import Cholesky
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 CASE = ModelCase(
     UNet(2, 4, skip_channels=2, activation="none", image_scale=0.1),
     "before",

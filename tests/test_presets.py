@@ -9,6 +9,8 @@ from pdip import cli
 from pdip.config import read_sections, resolved_scan
 from pdip.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 FOLDER = Path(__file__).parents[1] / "configs"
 PRESETS = sorted(FOLDER.glob("*.yaml"))
 ASKED = {"fast", "balanced", "accurate", "parallel_xct", "fan_lab", "low_dose"}

@@ -17,6 +17,8 @@ from pdip.errors import InputError
 from pdip.ranks import ENVIRONMENT, Team, mapped
 from pdip.run_directory import RunDirectory
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 THREADS = max(1, ranks.cores() // 2)
 SAME = ("reconstruction.npy", "std.npy", "posterior_mean.npy", "posterior.safetensors")
 

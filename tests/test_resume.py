@@ -27,6 +27,8 @@ from pdip.settings import Settings
 from pdip.solvers import Cholesky, Projected
 from pdip.tensor_file import packed, unpacked
 
+pytestmark = pytest.mark.usefixtures("rough_figures")
+
 
 class Death(BaseException):
     """What a killed process does: it stops."""

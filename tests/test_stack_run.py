@@ -34,7 +34,7 @@ from pdip.run_report import rebuilt
 from pdip.scan import shepp_logan
 from pdip.stack_run import SliceOutcome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rough_figures")]
 ARRAYS = ("reconstruction.npy", "std.npy", "posterior_mean.npy")
 
 
