@@ -206,6 +206,16 @@ def test_the_command_is_there_without_a_path_to_it():
 
 
 @pytest.mark.slow
+def test_a_run_does_not_load_the_compiler_of_torch(files, tmp_path):
+    """Which takes seconds, and which torch.func.vjp and the class torch.optim.Adam ask for."""
+    run = ["reconstruct", "--sinogram", str(files / "scan.npz"), "--out", str(tmp_path / "run")]
+    given = [*run, "--config", str(files / "quick.yaml")]
+    code = f"import sys; from pdip import cli; assert cli.main({given}) == 0"
+    code += "; assert 'torch._dynamo' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.slow
 def test_one_line_per_stage_on_stdout_and_progress_on_stderr(files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0.0)
     assert reconstruct(files, tmp_path / "run", "--dip.max_steps", "30", scan="scan.npy") == 0

@@ -223,13 +223,13 @@ def test_samples_have_the_covariance_of_the_closed_form(name, storage):
     count = 4000
     samples = posterior.sample(count, generator=torch.Generator().manual_seed(1))
     deviations = (samples - posterior.image).flatten(1)
-    assert abs(whitened_surprise(deviations, posterior.covariance())) < 4
+    covariance = posterior.covariance()
+    assert abs(whitened_surprise(deviations, covariance)) < 4
     mean = deviations.mean(0)
-    squares = count * (mean @ torch.linalg.solve(posterior.covariance(), mean))
+    squares = count * (mean @ torch.linalg.solve(covariance, mean))
     pixels = len(mean)
     assert abs(squares - pixels) < 4 * math.sqrt(2 * pixels)
-    off = 1.3 * posterior.covariance()
-    assert whitened_surprise(deviations, off) > 10
+    assert whitened_surprise(deviations, 1.3 * covariance) > 10
     # Without the correction by the data the draws would be those of the prior.
     assert whitened_surprise(deviations, dense.prior_image + 1e-6 * torch.eye(pixels)) > 10
 

@@ -116,7 +116,7 @@ def test_other_mistakes_are_named():
 
 @pytest.mark.slow
 def test_simulated_scans_are_left_in_peace():
-    for seed in range(18):
+    for seed in range(12):
         views, noise = (9, 16, 30, 60, 100)[seed % 5], (0.01, 0.1, 0.3)[seed % 3]
         beams = (
             parallel(views, 3.0), parallel(views, 0.0, arc=(60.0, 120.0)[seed % 2]),
@@ -209,9 +209,9 @@ def test_an_axis_two_elements_away_is_named_with_its_place(beam):
 @pytest.mark.parametrize(
     "name, step, binning, right, given",
     [
-        ("lotus/lotus.mat", 6, 32, 34.3, (20, 32.5, 36.5, 50)),
-        ("htc2022/ta_full_a_1.mat", 6, 8, 34.5, (20, 32.5, 38, 50)),
-        ("tooth/tooth_row0_slice.npz", 1, 1, 295.8, (270, 302, 319.5)),
+        ("lotus/lotus.mat", 6, 32, 34.3, (20, 36.5)),
+        ("htc2022/ta_full_a_1.mat", 6, 8, 34.5, (32.5, 50)),
+        ("tooth/tooth_row0_slice.npz", 1, 1, 295.8, (270, 302)),
     ],
 )
 def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, given):
@@ -227,8 +227,7 @@ def test_wrong_axes_of_measured_scans_are_named(name, step, binning, right, give
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beam", [parallel(40, 3.0, 144), fan(60, -4.0, 144)])
-@pytest.mark.parametrize("binning", [2, 4])
+@pytest.mark.parametrize("beam, binning", [(parallel(40, 3.0, 144), 4), (fan(60, -4.0, 144), 2)])
 def test_the_axis_that_is_named_is_right_whatever_the_binning(tmp_path, beam, binning):
     scan = simulated(beam, noise_fraction=0.02)
     path = as_npz(tmp_path / "scan.npz", scan, cor=beam.cor + 14)
@@ -265,8 +264,10 @@ def spoilt(scan, views, add):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("beam", "views"), [(parallel(45, 2.0), [17]), (fan(60, 2.0), [0, 1, 40])])
-@pytest.mark.parametrize("add", [None, math.log(2.0)])
+@pytest.mark.parametrize(
+    "beam, views, add",
+    [(parallel(45, 2.0), [17], None), (fan(60, 2.0), [0, 1, 40], math.log(2.0))],
+)
 def test_spoilt_views_are_named_and_do_not_hide_the_axis(beam, views, add):
     scan = spoilt(simulated(beam), views, add)
     (odd,) = check_reading(scan)
@@ -287,8 +288,7 @@ def test_a_spoilt_view_of_weight_0_is_left_in_peace():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("element", [20, 60])
-@pytest.mark.parametrize("add", [1.5, -1.5])
+@pytest.mark.parametrize("element, add", [(20, 1.5), (60, -1.5)])
 def test_a_hot_or_dead_element_is_named_unless_it_has_no_weight(element, add):
     scan = simulated(parallel(45, 2.0), noise_fraction=0.05)
     level = scan.sinogram.mean()
@@ -362,8 +362,7 @@ def test_exchanged_axes_are_no_spoilt_views():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("factor", [1.2, 0.8])
-@pytest.mark.parametrize("beam", [parallel(45, 2.0), fan(60, 0.0)])
+@pytest.mark.parametrize("beam, factor", [(parallel(45, 2.0), 1.2), (fan(60, 0.0), 0.8)])
 def test_a_drift_of_the_open_beam_is_named_with_its_air_columns(tmp_path, beam, factor):
     scan = simulated(beam, noise_fraction=0.02)
     scan = replace(scan, sinogram=scan.sinogram * (2 / scan.sinogram.max()))

@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
+from pdip.dip.adam import Adam
 from pdip.dip.networks import OneNetwork, StackedNetworks
 from pdip.dip.start import Start
 from pdip.keeper import part_of
@@ -55,10 +56,9 @@ class Descent:
     def advance(self, objective: Tensor) -> None:
         """One step down the objective, and into the average."""
         self.step += 1
-        self._adam.param_groups[0]["lr"] = self._rate()
-        self._adam.zero_grad()
+        self._adam.forget_slopes()
         objective.backward()
-        self._adam.step()
+        self._adam.step(self._rate())
         if self.step > 0:
             share = 1 / min(AVERAGING_STEPS, self.step)
             average, newest = (list(n.weights.values()) for n in (self.average, self.newest))
@@ -83,7 +83,7 @@ class Descent:
     def _begin_phase(self) -> None:
         """A new Adam for the steps that follow."""
         betas = WARM_BETAS if self.step < 0 else (0.9, 0.999)
-        self._adam = torch.optim.Adam(self.newest.weights.values(), betas=betas, fused=True)
+        self._adam = Adam(self.newest.weights, betas)
         self.average = deepcopy(self.newest)
         self.average.network.eval()  # dropout belongs to the steps, not to what is looked at
 
@@ -93,8 +93,8 @@ class Descent:
         for name, value in self.newest.weights.items():
             out[f"params.{name}"] = value.detach()
             out[f"average.{name}"] = self.average.weights[name].detach()
-            for moment, tensor in self._adam.state[value].items():
-                out[f"adam.{moment}.{name}"] = tensor
+            for moment, of_weight in self._adam.moments.items():
+                out[f"adam.{moment}.{name}"] = of_weight[name]
         for number, rule in enumerate(self.rules):
             out |= {f"rule.{number}.{name}": value for name, value in rule.state().items()}
         return out
@@ -109,10 +109,8 @@ class Descent:
             for name, value in self.newest.weights.items():
                 value.copy_(state[f"params.{name}"])
                 self.average.weights[name].copy_(state[f"average.{name}"])
-                moments = self._adam.state[value]
-                for moment in ("step", "exp_avg", "exp_avg_sq"):
-                    kept = state.get(f"adam.{moment}.{name}")
-                    if kept is not None:  # in the weight's order in memory, as Adam wants it
-                        moments[moment] = torch.empty_like(value).copy_(kept) if kept.ndim else kept
+                for moment, of_weight in self._adam.moments.items():
+                    if (kept := state.get(f"adam.{moment}.{name}")) is not None:
+                        of_weight[name].copy_(kept)  # in the weight's order in memory
         for number, rule in enumerate(self.rules):
             rule.go_on_from(part_of(state, f"rule.{number}."))

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.autograd.functional import jvp
 
 from pdip.dip.total_variation import expected_total_variation, expected_total_variation_slope
 from pdip.errors import InputError
@@ -80,7 +80,7 @@ class TVPredCP:
                 if name.rsplit(".")[-1] != "log_lengthscale":
                     continue
                 along = torch.eye(len(log_h)).to(log_h)[place]
-                k, k_slope = jvp(group.coefficients, (log_h,), (along,))
+                k, k_slope = jvp(group.coefficients, log_h, along, create_graph=log_h.requires_grad)
                 std = (k @ bases).clamp(min=SMALLEST_VARIANCE).sqrt()
                 by_log_lengthscale = k_slope @ bases / (2 * std)
                 slope = expected_total_variation_slope(mean, std) @ by_log_lengthscale

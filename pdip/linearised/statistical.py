@@ -6,7 +6,7 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
-from torch.func import jvp
+from torch.autograd.functional import jvp
 
 NODES = 48
 WIDE = 9.0
@@ -50,7 +50,7 @@ def _narrow(function, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, T
     nodes, weights = (torch.as_tensor(a).to(mean) for a in hermegauss(NODES))
     weights = weights / math.sqrt(2 * math.pi)
     h = mean[..., None] + variance.sqrt()[..., None] * nodes
-    value, derivative = jvp(function, (h,), (torch.ones_like(h),))
+    value, derivative = jvp(function, h, torch.ones_like(h))
     expected = (weights * value).sum(-1)
     slope = (weights * derivative).sum(-1)
     return expected, slope, (weights * (value - expected[..., None]).square()).sum(-1)
@@ -71,7 +71,7 @@ def _wide(function, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Ten
     middles = torch.arange(PANELS).to(mean) * 2 * half - REACH + half
     h = torch.cat([(middles[:, None] + half * nodes).flatten(), mean.new_tensor([-REACH, REACH])])
     row = h[None]  # s may be one of images
-    value, derivative = (x[0] for x in jvp(function, (row,), (torch.ones_like(row),)))
+    value, derivative = (x[0] for x in jvp(function, row, torch.ones_like(row)))
     std = variance.sqrt()
     z = (h[:-2] - mean[:, None]) / std[:, None]
     powers = torch.stack([value**0, value, value.square(), derivative])[:, :-2]
