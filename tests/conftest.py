@@ -1,6 +1,7 @@
 """Every public function is called under its shape and type annotations."""
 
 import os
+import sys
 
 import pytest
 from jaxtyping import install_import_hook
@@ -25,6 +26,12 @@ ROOMS = [
 ]
 
 install_import_hook(ROOMS, CHECKER)
+
+# Beside numba, which comes with diffct, scoringrules compiles for seconds when it is imported.
+sys.modules["numba"] = None
+import scoringrules  # noqa: E402, F401
+
+del sys.modules["numba"]
 
 
 @pytest.fixture(scope="module")

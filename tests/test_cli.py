@@ -111,6 +111,7 @@ def test_the_page_of_a_run_is_made_again_from_its_folder_alone(finished, files, 
         rebuilt(RunDirectory(folder))
 
 
+@pytest.mark.slow
 def test_the_page_has_the_residual_and_the_truth_of_the_scan(finished, files):
     tensors, record = RunDirectory(finished).read_tensors("report.safetensors")
     scan = pdip.read_scan(files / "scan.npz")

@@ -435,6 +435,7 @@ def test_noise_level_is_that_of_a_ray_of_weight_one():
     assert estimate_noise_std(weighted, ray)[0] == pytest.approx(2 * noise_std, rel=0.3)
 
 
+@pytest.mark.slow
 def test_noise_level_is_that_of_the_views_of_positive_weight():
     geometry = ParallelBeam([15.0 * view for view in range(12)], 250, 0.1)
     ray = ray_transform(geometry, ImageGrid((16, 16)))

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from instrument_files import COUNTS, save_dxchange
-from matplotlib.figure import Figure
 from test_cli import files, geometry_keys, reconstruct
 from test_pipeline import small_scan
 
@@ -25,6 +24,7 @@ from pdip.commands.resume import resuming_arguments
 from pdip.errors import InputError
 from pdip.ray import check_pair
 from pdip.ray.engine_matrix import MatrixEngine
+from pdip.report.canvas import blank_figure
 from pdip.run_directory import ARRAYS, RunDirectory
 
 pytestmark = pytest.mark.usefixtures("rough_figures")
@@ -58,7 +58,7 @@ def done(made, monkeypatch):
     for module in (cli, stack_run):  # the command of a scan, and of a stack
         monkeypatch.setattr(module, "reconstruct", lambda *a, **k: made[1])
     for name in ("draw_overview", "draw_volume"):
-        monkeypatch.setattr(run_files, name, lambda *a: Figure())
+        monkeypatch.setattr(run_files, name, lambda *a: blank_figure(1, 1))
 
 
 @pytest.fixture
@@ -116,6 +116,7 @@ def whole(folder) -> bool:
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [RuntimeError(NO_MEMORY), pytest.param(MemoryError(), marks=pytest.mark.slow)]
 )
@@ -224,7 +225,7 @@ def test_commands_on_a_run_leave_it_as_it_is_where_nothing_can_be_written(
         "compare": ["compare", run, run, "--out", new / "a.png"],
         "report": ["report", run],
     }.get(command, ["export", run, "--format", command, "--out", new])
-    monkeypatch.setattr(compare, "draw_comparison", lambda *a: Figure())
+    monkeypatch.setattr(compare, "draw_comparison", lambda *a: blank_figure(1, 1))
     if fault == "full":
         no_room_for(monkeypatch)
     else:
@@ -262,7 +263,7 @@ def test_damaged_folders_of_runs_are_refused_by_every_command(
     commands = [["export", run, "--format", "numpy", "--out", run / "new"], ["report", run],
                 ["compare", run, run, "--out", run / "c.png"],
                 ["roi", run, "--box", "1:3,1:3"]]  # fmt: skip
-    monkeypatch.setattr(compare, "draw_comparison", lambda *a: Figure())
+    monkeypatch.setattr(compare, "draw_comparison", lambda *a: blank_figure(1, 1))
     codes = []
     for command in commands:
         codes.append(cli.main(list(map(str, command))))

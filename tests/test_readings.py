@@ -186,6 +186,7 @@ def test_views_that_are_measured_twice_are_left_in_peace(noise):
     assert said(replace(scan, sinogram=drift * scan.sinogram)) == ""
 
 
+@pytest.mark.slow
 def test_few_views_are_not_judged():
     few = simulated(fan(15, 0.0))
     assert said(replace(few, geometry=at_cor(few.geometry, 20.0))) == ""
@@ -195,9 +196,8 @@ def test_few_views_are_not_judged():
     assert said(replace(more, geometry=at_cor(more.geometry, 20.0))) != ""
 
 
-@pytest.mark.parametrize(
-    "beam", [parallel(60, 0.5, 70), pytest.param(fan(60, 0.5, 70), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("beam", [parallel(60, 0.5, 70), fan(60, 0.5, 70)])
 def test_an_axis_two_elements_away_is_named_with_its_place(beam):
     """And no arc or sense, though these explain such a scan better than it is read, too."""
     scan = simulated(beam, noise_fraction=0.02)

@@ -157,6 +157,7 @@ def test_of_candidates_not_told_apart_the_one_nearest_to_the_shipped_settings_is
     assert selection.departures(shipped) == 0 and selection.departures(other) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [3, 12])
 @pytest.mark.parametrize("count", [2, 6])
 def test_one_of_equal_candidates_is_seldom_called_worse(views, count):
