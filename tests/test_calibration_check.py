@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from test_cli import PROMISED, WRITTEN, files, reconstruct, strict_json
 
 from pdip import cli, pipeline, run_files
@@ -18,6 +17,7 @@ from pdip.calibration_check import region_numbers
 from pdip.check_design import CheckDesign
 from pdip.checkpoints import Checkpoints
 from pdip.errors import ComputationError, InputError
+from pdip.report.canvas import blank_figure
 from pdip.run_directory import RunDirectory
 from pdip.run_report import rebuilt
 from pdip.scan import ImageGrid, ParallelBeam, Scan
@@ -246,7 +246,7 @@ def test_what_a_check_does_not_find_is_not_left_from_an_earlier_one(tmp_path):
         std=None, bounds=torch.zeros(2, 2, 2), stages={}, verdict="none", grounds="None."
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_files, "draw_check", lambda check: Figure())
+        patch.setattr(run_files, "draw_check", lambda check: blank_figure(1, 1))
         patch.setattr(run_files, "check_summary", lambda check: {"too_narrow": False})
         patch.setattr(run_files, "write_report", lambda directory, numbers: None)
         run_files.write_check(directory, nothing, Observer())

@@ -354,6 +354,7 @@ def test_evaluate_answers_in_plain_numbers_whatever_is_known(correlated):
     assert of_samples["nll_per_pixel"]["patch_10"] is None  # 9 x 10 pixels of 60 samples
 
 
+@pytest.mark.slow
 def test_bands_of_evaluate_hold_its_values_and_are_wider_for_larger_blocks(correlated):
     mean, std, truth, covariance, _ = correlated
     assert evaluate(mean, std, truth).bands == {}

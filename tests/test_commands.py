@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from test_cli import files, reconstruct
 
 from pdip import cli, pipeline
@@ -17,6 +16,7 @@ from pdip.commands import doctor
 from pdip.commands.compare import FinishedRun, differences, table
 from pdip.commands.resume import resuming_arguments
 from pdip.errors import InputError
+from pdip.report.canvas import blank_figure
 from pdip.run_directory import RunDirectory
 from pdip.scan import ImageGrid, ParallelBeam, Scan
 from pdip.settings import Settings
@@ -73,7 +73,7 @@ def test_a_comparison_prints_numbers_and_settings_that_differ_and_draws(tmp_path
 def test_the_slice_of_a_comparison_is_that_of_the_runs_that_are_stacks(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("pdip.commands.compare.draw_comparison", lambda *_: Figure())
+    monkeypatch.setattr("pdip.commands.compare.draw_comparison", lambda *_: blank_figure(1, 1))
     for name in ("single", "stack/slices/0001", "stack/slices/0003", "other/slices/0003"):
         finished_folder(tmp_path / name, shift=float(name[-1] == "3"))
     single, stack, other = (tmp_path / name for name in ("single", "stack", "other"))
