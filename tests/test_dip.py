@@ -23,6 +23,7 @@ from pdip.dip import (
     total_variation,
     training,
 )
+from pdip.dip.adam import Adam
 from pdip.dip.restarts import train_restarts
 from pdip.dip.stopping import Discrepancy, HeldOutRays
 from pdip.dip.tv_reconstruction import edge_adjoint, settled, tv_iterates, tv_reconstruction
@@ -30,6 +31,8 @@ from pdip.dip.unet import OutputActivation, upsample2
 from pdip.errors import ComputationError, InputError
 from pdip.ray import ray_transform
 from pdip.scan import ImageGrid, ParallelBeam, Scan, phantoms, simulate
+
+SHAPES = {"filters": (4, 2, 3, 3), "bias": (4,)}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 4), (7, 1)])
@@ -222,6 +225,24 @@ def test_fit_is_deterministic_for_a_seed():
     assert torch.equal(fits[0].image, fits[1].image)
     assert all(torch.equal(fits[0].params[n], fits[1].params[n]) for n in fits[0].params)
     assert not torch.equal(fits[0].image, fits[2].image)
+
+
+def test_adam_steps_as_its_class_in_torch_does():
+    own, theirs = ({name: normal(*shape) for name, shape in SHAPES.items()} for _ in range(2))
+    betas = (0.9, 0.99)
+    stepping = Adam(own, betas)
+    torchs = torch.optim.Adam(theirs.values(), betas=betas, fused=True)
+    for count in range(5):
+        for weights in (own, theirs):
+            for weight in weights.values():
+                weight.grad = (weight - 2).sign() * weight.square()
+        stepping.step(torchs.param_groups[0]["lr"])
+        torchs.step()
+        torchs.param_groups[0]["lr"] = 0.1 / (1 + count)
+    assert all(torch.equal(own[name], theirs[name]) for name in SHAPES)
+    stepping.forget_slopes()
+    stepping.step(1.0)
+    assert all(torch.equal(own[name], theirs[name]) for name in SHAPES)
 
 
 def test_side_by_side_is_the_same_as_one_by_one():
