@@ -165,7 +165,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("examples", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [3, pytest.param(64, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, name, examples):
     """The same damage in every run: what one run found, the next can show again."""
     monkeypatch.setattr(hdf5_trial, "SECONDS", 2.0)
