@@ -35,7 +35,7 @@ OPTIONAL = {
     "ipympl": "report/viewer.py",
     "ipywidgets": "report/viewer.py",
 }
-WRITES = {"write_text", "write_bytes", "savefig", "save", "savez", "savez_compressed", "save_file",
+WRITES = {"write_text", "write_bytes", "savefig", "print_png", "save", "savez", "savez_compressed", "save_file",
           "imsave", "mkdir", "makedirs"}  # fmt: skip
 WRITERS = {
     "folder.py",
@@ -135,7 +135,8 @@ def test_stages_write_no_files():
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                assert node.func.attr not in WRITES, f"{relative(path)}:{node.lineno}"
+                in_memory = (path.name, node.func.attr) == ("viewer.py", "print_png")
+                assert in_memory or node.func.attr not in WRITES, f"{relative(path)}:{node.lineno}"
 
 
 def test_no_file_has_a_name_without_meaning():

@@ -117,9 +117,7 @@ def whole(folder) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "error", [RuntimeError(NO_MEMORY), pytest.param(MemoryError(), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("error", [RuntimeError(NO_MEMORY), MemoryError()])
 @pytest.mark.parametrize(
     ("stage", "kept"),
     [

@@ -23,7 +23,7 @@ class Adam:
         self.weights = dict(weights)
         self.betas = betas
         self.moments = {
-            "step": {n: torch.zeros((), device=w.device) for n, w in self.weights.items()},
+            "step": {n: w.new_zeros((), dtype=torch.float32) for n, w in self.weights.items()},
             "exp_avg": {n: torch.zeros_like(w) for n, w in self.weights.items()},
             "exp_avg_sq": {n: torch.zeros_like(w) for n, w in self.weights.items()},
         }

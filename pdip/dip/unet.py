@@ -164,7 +164,7 @@ def upsample2(x: Tensor) -> Tensor:
     """
     rows = _doubling(x.shape[-2], x.dtype, x.device)
     columns = _doubling(x.shape[-1], x.dtype, x.device)
-    return rows @ x.contiguous() @ columns.mT  # in another order torch multiplies image by image
+    return rows @ x.contiguous() @ columns.mT  # else torch multiplies channel by channel
 
 
 @lru_cache(maxsize=64)

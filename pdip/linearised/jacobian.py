@@ -83,13 +83,15 @@ class Jacobian:
     def forward(self, vector: Params) -> Image:
         """``J_h v``: (*batch, params) to (*batch, height, width).
 
-        Parameters that are not differentiated get zeros as tangents: torch takes a convolution
-        whose bias has none through Python, for half of the time of a pass.
+        In the layers of differentiated parameters the others get zeros as tangents: torch takes a
+        convolution whose bias has none through Python, a third of the time of a small pass.
         """
-        still = {name: torch.zeros_like(value) for name, value in self.params.items()}
+        layers = {name.rpartition(".")[0] for name in self.names}
+        point = {n: v for n, v in self.params.items() if n.rpartition(".")[0] in layers}
+        still = {name: torch.zeros_like(value) for name, value in point.items()}
 
         def push(v: Tensor) -> Tensor:
-            return jvp(self._body, (self.params,), (still | self.unflatten(v),))[1]
+            return jvp(self._body, (point,), (still | self.unflatten(v),))[1]
 
         return self._in_chunks(push, vector, 1, self.range_shape)
 
