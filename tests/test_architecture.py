@@ -35,8 +35,8 @@ OPTIONAL = {
     "ipympl": "report/viewer.py",
     "ipywidgets": "report/viewer.py",
 }
-WRITES = {"write_text", "write_bytes", "savefig", "print_png", "save", "savez", "savez_compressed", "save_file",
-          "imsave", "mkdir", "makedirs"}  # fmt: skip
+WRITES = {"write_text", "write_bytes", "savefig", "print_png", "save", "savez",
+          "savez_compressed", "save_file", "imsave", "mkdir", "makedirs"}  # fmt: skip
 WRITERS = {
     "folder.py",
     "run_directory.py",
